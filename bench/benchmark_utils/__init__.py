@@ -1,0 +1,1 @@
+"""What the tasks, the methods and the objective of the benchmark share."""

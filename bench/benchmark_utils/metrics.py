@@ -1,0 +1,54 @@
+"""All metrics of the benchmark: their definitions by id, `METRICS`, and `evaluate`, which computes a row.
+
+The definitions stand in metrics_classification.py, metrics_regression.py and metrics_reference.py.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from benchmark_utils import metrics_classification, metrics_regression
+from benchmark_utils.metric import METRICS, Metric
+from benchmark_utils.metrics_reference import (
+    agreement,
+    energy_ratio,
+    total_variation,
+    total_variation_density,
+)
+from benchmark_utils.metrics_regression import gap_spread
+from benchmark_utils.prediction import Prediction
+
+__all__ = [
+    "METRICS",
+    "Metric",
+    "agreement",
+    "energy_ratio",
+    "evaluate",
+    "gap_spread",
+    "metrics_classification",
+    "metrics_regression",
+    "total_variation",
+    "total_variation_density",
+]
+
+
+def evaluate(prediction: Prediction, y: Tensor, reference: Prediction | None = None) -> dict[str, float]:
+    """Return every metric that applies, by its row column.
+
+    Args:
+        prediction: for N examples.
+        y: labels, [N], int64; or targets, [N] or [N, 1].
+        reference: a reference posterior's prediction for the same examples; None leaves its columns out.
+
+    Raises:
+        ValueError: if y or the reference do not fit the prediction.
+    """
+    row = {}
+    for entry in METRICS.values():
+        if prediction.kind not in entry.kinds:
+            continue
+        if entry.reading in ("averaged predictive", "mean over single samples"):
+            row[entry.column] = entry.compute(prediction, y)
+        elif entry.reading == "against a reference" and reference is not None:
+            row[entry.column] = entry.compute(prediction, reference)
+    return row

@@ -1,0 +1,166 @@
+"""A campaign: all runs of one configuration, by benchopt; each of them ends as a result or an outcome."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import benchopt.runner
+import pandas as pd
+import yaml
+from benchopt import BaseDataset, BaseSolver
+from benchopt.benchmark import Benchmark, _list_parametrized_classes
+from benchopt.results import read_results
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+from rich.console import Console
+
+from benchmark_utils import provenance
+from benchmark_utils.report.progress import Board, Display
+from benchmark_utils.report.rows import Outcome
+from benchmark_utils.run_once import describe, read_failures
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """What is to be run.
+
+    Attributes:
+        benchmark: benchopt's view of the benchmark folder.
+        datasets: the tasks and seeds that could be loaded.
+        solvers: the methods, (class, parameters) by name as benchopt prints it; each once, however many
+            patterns name it.
+        broken: tasks and seeds that could not be loaded, with the reason.
+        parallel: benchopt's parallel configuration.
+    """
+
+    benchmark: Benchmark
+    datasets: list[BaseDataset]
+    solvers: dict[str, tuple[type[BaseSolver], dict[str, list[Any]]]]
+    broken: dict[str, str]
+    parallel: dict[str, Any]
+
+
+def plan(
+    config: Path,
+    folder: Path,
+    datasets: Sequence[str] | None = None,
+    solvers: Sequence[str] | None = None,
+    jobs: int | None = None,
+) -> Campaign:
+    """Return the campaign of a configuration, after loading every task once.
+
+    A task that cannot be loaded would end benchopt's whole run, so it is found out here.
+
+    Args:
+        config: a YAML file with the options of `benchopt run`.
+        folder: the benchmark's folder.
+        datasets: names to take instead of the configuration's.
+        solvers: names to take instead of the configuration's.
+        jobs: worker processes, instead of the configuration's.
+    """
+    # benchopt's cache does not know what solvers import: each state of that code gets a cache of its own.
+    os.environ["BENCHOPT_CACHE"] = str(folder / "__cache__" / provenance.fingerprint())
+    options = yaml.safe_load(config.read_text()) or {}
+    parallel = {"backend": "loky", "n_jobs": 1, "batch_size": 1, **options.get("parallel-config", {})}
+    with contextlib.redirect_stdout(
+        io.StringIO()
+    ):  # benchopt prints the traceback of a file that cannot be imported
+        benchmark = Benchmark(folder, seed=0)
+        methods = {}
+        for cls, parameters in benchmark.check_solver_patterns(list(solvers or options.get("solver", []))):
+            for solver, is_installed in _list_parametrized_classes((cls, parameters)):
+                methods[str(solver)] = _exactly(solver) if is_installed else (cls, {})
+        tasks = benchmark.check_dataset_patterns(list(datasets or options.get("dataset", [])))
+        loaded, broken = [], {}
+        for dataset, is_installed in _list_parametrized_classes(*tasks):
+            try:
+                if not is_installed:
+                    raise next(cls._exc for cls, _ in tasks if cls.name == dataset)
+                dataset.get_data()
+                loaded.append(dataset)
+            except Exception as error:
+                broken[str(dataset)] = describe(error)["reason"]
+    return Campaign(benchmark, loaded, methods, broken, parallel | ({"n_jobs": jobs} if jobs else {}))
+
+
+def run(campaign: Campaign, console: Console) -> tuple[pd.DataFrame, list[Outcome]]:
+    """Return benchopt's results, one line a finished run, and the outcomes of all other runs.
+
+    Raises:
+        KeyboardInterrupt: if the user stops it; what is finished is in the cache.
+    """
+    n_runs = len(campaign.datasets) * len(campaign.solvers)
+    outcomes = [
+        Outcome(dataset, solver, "failed", f"the task could not be loaded: {reason}")
+        for dataset, reason in campaign.broken.items()
+        for solver in campaign.solvers
+    ]
+    with tempfile.TemporaryDirectory(prefix="fiberbnn-bench-") as name:
+        output = Path(name) / "runs.parquet"
+        with Board(console, n_runs) as board:
+            try:
+                _benchopt(campaign, output, board)
+                cause = ""
+            except TerminatedWorkerError as error:
+                cause = (
+                    f"a worker process died, for lack of memory perhaps ({describe(error)['reason']:.150})"
+                )
+        if cause:
+            console.print(f"{cause}; what is finished is kept", style="red", markup=False)
+            with Board(console, n_runs) as board:
+                _benchopt(campaign, output, board, collect=True)
+        reasons = read_failures(output.with_suffix(""))
+        imports = {
+            cls.name: _import_failure(cls._exc)
+            for cls, _ in campaign.solvers.values()
+            if hasattr(cls, "_exc")
+        }
+        for outcome in board.outcomes:
+            known = reasons.get((outcome.dataset, outcome.solver)) or imports.get(outcome.solver) or {}
+            unknown = cause or "it ended before it ran, in skip or set_objective: the traceback was printed"
+            outcomes.append(replace(outcome, **{"reason": outcome.reason or unknown, **known}))
+        results = read_results(output) if output.exists() else pd.DataFrame()
+    console.print(
+        f"{n_runs} runs, {board.n_cached} of them finished before, {len(outcomes)} without a result"
+    )
+    return results, outcomes
+
+
+def _exactly(component: BaseDataset | BaseSolver) -> tuple[type, dict[str, list[Any]]]:
+    """Select this one instance, as benchopt does."""
+    return type(component), {name: [value] for name, value in component._parameters.items()}
+
+
+def _import_failure(error: Exception) -> dict[str, str]:
+    """Status and reason of a solver whose file cannot be imported: skipped if it only lacks a package."""
+    return describe(error) | ({"status": "skipped"} if isinstance(error, ImportError) else {})
+
+
+def _benchopt(campaign: Campaign, output: Path, board: Board, collect: bool = False) -> None:
+    """Let benchopt run everything, or only collect what is cached, into one file; a board hears of it."""
+    # benchopt makes its display itself, and only that hears of runs which end without a result.
+    plain, benchopt.runner.TerminalOutput = benchopt.runner.TerminalOutput, partial(Display, board)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            benchopt.runner._run_benchmark(
+                campaign.benchmark,
+                solvers=list(campaign.solvers.values()),
+                forced_solvers=[],
+                datasets=[_exactly(dataset) for dataset in campaign.datasets],
+                objectives=campaign.benchmark.check_objective_filters(None),
+                max_runs=1,
+                timeout=None,
+                plot_result=False,
+                output_file=str(output),
+                parallel_config=dict(campaign.parallel),
+                collect=collect,
+            )
+    finally:
+        benchopt.runner.TerminalOutput = plain

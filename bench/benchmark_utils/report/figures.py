@@ -1,0 +1,66 @@
+"""What the figures are given: by task and method, the arrays that its seed-0 run kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from benchmark_utils.report.rows import SHARED, rows_from_results
+from benchmark_utils.report.style import best_variants
+from benchmark_utils.report.table import method_labels
+
+Panels = dict[str, dict[str, dict[str, np.ndarray]]]
+
+
+def panels(
+    rows: pd.DataFrame, arrays: Mapping[str, np.ndarray], methods: Sequence[str], needs: str
+) -> Panels:
+    """Return arrays by task, method's label and array name, of tasks on which some method kept `needs`.
+
+    Args:
+        rows: as rows_from_results gives them.
+        arrays: likewise.
+        methods: which to show, in this order; of several variants the one with the lowest NLL.
+        needs: the array that a panel cannot do without.
+    """
+    labels = method_labels(rows)
+    found: Panels = {}
+    for task, group in rows.groupby("task", sort=False):
+        shared = {name: arrays[f"{task}//{name}"] for name in SHARED if f"{task}//{name}" in arrays}
+        for method, settings in best_variants(group, methods):
+            prefix = f"{task}/{method}/{settings}/"
+            own = {
+                name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)
+            }
+            if needs in own:
+                found.setdefault(str(task), {})[labels[method, settings]] = own | shared
+        _add_reference(found.get(str(task), {}), needs)
+    return found
+
+
+def _add_reference(methods: dict[str, dict[str, np.ndarray]], needs: str) -> None:
+    """Put a stored HMC run in the place of a short one, if there is one that has what is needed."""
+    one = next(iter(methods.values()), {})
+    if f"reference_{needs}" in one:
+        for label in [label for label in methods if label.split("[")[0] == "hmc"]:
+            del methods[label]
+        methods["hmc (reference)"] = one | {name: one[f"reference_{name}"] for name in ("mean", "sd")}
+
+
+def panels_from_frame(results: pd.DataFrame, methods: Sequence[str], needs: str) -> Panels:
+    """Return the panels of a frame as benchopt keeps it."""
+    return panels(*rows_from_results(results, []), methods, needs)
+
+
+def as_image(figure: Figure) -> np.ndarray:
+    """Return a figure's pixels, [height, width, 3], 0 to 1, and close it."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())[..., :3] / 255.0
+    plt.close(figure)
+    return pixels

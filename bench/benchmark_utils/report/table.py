@@ -1,0 +1,213 @@
+"""The results as a table per task, mean ± standard deviation over seeds: for a terminal and as Markdown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+MISSING = "-"
+REFERENCE = "(long HMC reference)"
+_NOTHING = pd.Series(dtype=float)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the table.
+
+    Attributes:
+        name: the row's column.
+        heading: over the table's.
+        digits: after the point; None for two significant digits of the mean, but at most three after the point.
+        in_terminal: whether a terminal has room for it.
+    """
+
+    name: str
+    heading: str
+    digits: int | None = 3
+    in_terminal: bool = True
+
+
+COLUMNS = [
+    Column("nll", "NLL"),
+    Column("nll_single", "NLL single", in_terminal=False),
+    Column("ece", "ECE"),
+    Column("brier", "Brier", in_terminal=False),
+    Column("accuracy", "acc."),
+    Column("rmse", "RMSE"),
+    Column("crps", "CRPS", in_terminal=False),
+    Column("coverage90", "cov. 90 %"),
+    Column("sd_gap", "sd gap"),
+    Column("sd_data", "sd data"),
+    Column("tv_hmc", "TV to HMC"),
+    Column("agreement_hmc", "agree HMC", in_terminal=False),
+    Column("energy_ratio", "energy r.", 2),
+    Column("fit_s", "fit s", None),
+    Column("predict_s", "predict s", None, in_terminal=False),
+    Column("grad_evals", "gradients", 0),
+    Column("hvp_evals", "HVPs", 0, in_terminal=False),
+    Column("peak_rise_mib", "+MiB", 0, in_terminal=False),
+]
+
+EXPLANATION = (
+    "Mean ± standard deviation over seeds, '-' where nothing was measured; methods sorted by NLL. NLL in "
+    "nats per test example of the averaged predictive ('single': mean over single samples); ECE with 15 "
+    "equal-width bins; sd gap, sd data: standard deviation of the function in the middle of the gap and "
+    "at the training inputs, without observation noise. TV and agreement compare the predictive with the "
+    "long HMC reference run (last line, where stored). fit s and gradients are the method's own, on top "
+    "of the shared MAP; a gradient is one pass over all training data for one weight vector. predict s is"
+    " for the whole test set; +MiB is the memory that the fit added to the process at its peak."
+)
+
+
+def method_labels(rows: pd.DataFrame) -> dict[tuple[str, str], str]:
+    """Return a label for each (method, settings): the name, and the settings that tell its variants apart.
+
+    Settings that are words need no name: laplace[glm, kron]; numbers and truth values keep theirs:
+    walk[friction=0.1].
+    """
+    pairs = sorted(set(zip(rows["method"], rows["settings"], strict=True)))
+    labels = {}
+    for method in {method for method, _ in pairs}:
+        variants = {settings: _parsed(settings) for name, settings in pairs if name == method}
+        names = sorted(set().union(*variants.values()))
+        telling = [name for name in names if len({variant.get(name) for variant in variants.values()}) > 1]
+        for settings, variant in variants.items():
+            shown = [_setting(name, variant[name]) for name in telling if name in variant]
+            labels[method, settings] = f"{method}[{', '.join(shown)}]" if shown else method
+    return labels
+
+
+def _parsed(settings: str) -> dict[str, str]:
+    """Settings "a=1,b=x" by name."""
+    return dict(part.split("=", 1) for part in settings.split(",") if "=" in part)
+
+
+def _setting(name: str, value: str) -> str:
+    """A setting in words: the value alone if it is a word."""
+    word = value.replace("-", "").replace("_", "").isalpha() and value not in ("True", "False", "None")
+    return value if word else f"{name}={value}"
+
+
+def task_table(
+    rows: pd.DataFrame, labels: dict[tuple[str, str], str], columns: Sequence[Column] = COLUMNS
+) -> tuple[list[str], list[list[str]]]:
+    """Return headings and lines of one task's table, without columns in which no method has a number.
+
+    Args:
+        rows: the rows of one task.
+        labels: as method_labels gives them.
+        columns: what to show.
+    """
+    done = rows[rows["status"] == "done"]
+    columns = [column for column in columns if column.name in done and done[column.name].notna().any()]
+    mean_nll = done.groupby(["method", "settings"])["nll"].mean()
+    groups = dict(list(rows.groupby(["method", "settings"])))
+    lines = []
+    for key in sorted(groups, key=lambda key: (mean_nll.get(key, math.inf), labels[key])):
+        every = groups[key]
+        finished = every[every["status"] == "done"]
+        seeds = str(len(every)) if len(finished) == len(every) else f"{len(finished)} of {len(every)}"
+        lines.append(
+            [
+                labels[key],
+                seeds,
+                *(mean_and_spread(finished[column.name], column.digits) for column in columns),
+            ]
+        )
+    if "nll_hmc" in done and done["nll_hmc"].notna().any():
+        once = done.dropna(subset=["nll_hmc"]).drop_duplicates("seed")
+        cells = [
+            mean_and_spread(once.get(f"{column.name}_hmc", _NOTHING), column.digits) for column in columns
+        ]
+        lines.append([REFERENCE, str(len(once)), *cells])
+    return ["method", "seeds", *(column.heading for column in columns)], lines
+
+
+def mean_and_spread(values: pd.Series, digits: int | None = 3) -> str:
+    """Return "mean ± standard deviation" of the values that are there; of one the value, of none "-"."""
+    values = values.dropna()
+    if values.empty:
+        return MISSING
+    mean = float(values.mean())
+    if digits is None:
+        digits = min(3, max(0, 1 - math.floor(math.log10(abs(mean))))) if mean and math.isfinite(mean) else 0
+    return (
+        f"{mean:,.{digits}f}"
+        if len(values) == 1
+        else f"{mean:,.{digits}f} ± {values.std(ddof=1):,.{digits}f}"
+    )
+
+
+def remarks(rows: pd.DataFrame, labels: dict[tuple[str, str], str]) -> list[str]:
+    """Return a line for each reason why runs did not finish, and one if the data is not the expected."""
+    lines = []
+    for (status, reason), group in rows[rows["status"] != "done"].groupby(["status", "reason"]):
+        methods = [labels[key] for key in dict.fromkeys(zip(group["method"], group["settings"], strict=True))]
+        who = "all methods" if len(group) == len(rows) > 1 else ", ".join(methods)
+        seeds = ", ".join(str(seed) for seed in sorted(set(group["seed"])))
+        lines.append(f"{who}: {status} (seed {seeds}): {reason or 'no reason given'}")
+    if (rows["dataset_matches"] == 0).any():
+        lines.append("the data's content is not the expected one: these numbers cannot be put beside others")
+    return lines
+
+
+def _tables(
+    rows: pd.DataFrame, columns: Sequence[Column] = COLUMNS
+) -> Iterator[tuple[str, list[str], list[list[str]], list[str]]]:
+    """Title, headings, lines and remarks of every task, in the order of the rows."""
+    labels = method_labels(rows)
+    for task, group in rows.groupby("task", sort=False):
+        headings, lines = (
+            task_table(group, labels, columns) if (group["status"] == "done").any() else ([], [])
+        )
+        yield _title(str(task), group), headings, lines, remarks(group, labels)
+
+
+def _title(task: str, rows: pd.DataFrame) -> str:
+    """The task's name, its sizes, and what the shared MAP cost."""
+    done = rows.dropna(subset=["n_params"])
+    if done.empty:
+        return task
+    one = done.iloc[0]
+    once = done.drop_duplicates("seed")["map_s"]  # all methods of a seed share it
+    sizes = (
+        f"{one['n_train']:.0f} training and {one['n_test']:.0f} test examples, {one['n_params']:.0f} weights"
+    )
+    return f"{task} ({sizes}; MAP {mean_and_spread(once, None)} s)"
+
+
+def print_tables(rows: pd.DataFrame, console: Console) -> None:
+    """Print one rich table per task, with the columns that a terminal has room for."""
+    columns = [column for column in COLUMNS if column.in_terminal]
+    for title, headings, lines, notes in _tables(rows, columns):
+        console.print(f"\n{title}", style="bold", markup=False, highlight=False)
+        if lines:
+            table = Table()
+            for heading in headings:
+                table.add_column(heading, justify="left" if heading == "method" else "right", overflow="fold")
+            for line in lines:
+                table.add_row(*map(escape, line))  # laplace[kron] is no markup
+            console.print(table)
+        for note in notes:
+            console.print(note, markup=False, highlight=False)
+    console.print(f"\n{EXPLANATION}", style="dim", highlight=False)
+
+
+def markdown(rows: pd.DataFrame, title: str) -> str:
+    """Return all tables as Markdown."""
+    parts = [f"# {title}", EXPLANATION]
+    for heading, headings, lines, notes in _tables(rows):
+        parts.append(f"## {heading}")
+        cells = [headings, ["---", *("---:" for _ in headings[1:])], *lines] if lines else []
+        parts.append(
+            "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in cells)
+        )
+        if notes:
+            parts.append("\n".join(f"- {note}" for note in notes))
+    return "\n\n".join(part for part in parts if part) + "\n"

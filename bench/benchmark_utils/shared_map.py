@@ -1,0 +1,63 @@
+"""The MAP of a task and seed, trained once: every method gets the same weights at the same price."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import torch
+from benchopt.benchmark import get_running_benchmark
+from filelock import FileLock
+from joblib import Memory
+
+from benchmark_utils.task import Task
+from fiberbnn import MapFit, fit_map
+
+
+def shared_map(task: Task) -> MapFit:
+    """Return the MAP of this task, from benchopt's cache folder if some method has asked for it before.
+
+    The first to ask trains it while the others wait, so that no two methods see different weights or seconds.
+    """
+    benchmark = get_running_benchmark()
+    location = None if benchmark is None else benchmark.get_cache_location()
+    if location is None:  # run without a cache: the seed makes the weights the same, only the seconds differ
+        return train_map(task)
+    key, folder = map_key(task), Path(location)
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / f"map-{task.name}-{task.seed}-{key}.lock"):
+        return Memory(folder, verbose=0).cache(_train_map_of_key, ignore=["task"])(key, task)
+
+
+def map_key(task: Task) -> str:
+    """Return 16 hexadecimal digits of what the MAP depends on: split, network, prior, noise and seed."""
+    settings = (
+        task.name,
+        task.kind,
+        task.widths,
+        task.activation,
+        task.noise_std,
+        task.prior_precision,
+        task.seed,
+    )
+    digest = hashlib.sha256(repr(settings).encode())
+    for array in (task.x_train, task.y_train):
+        digest.update(array.contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def train_map(task: Task) -> MapFit:
+    """Return the MAP of this task, trained from its seed's initial weights on one thread."""
+    torch.set_num_threads(1)
+    return fit_map(
+        task.make_model(),
+        task.x_train,
+        task.y_train,
+        task.likelihood(),
+        prior_precision=task.prior_precision,
+    )
+
+
+def _train_map_of_key(key: str, task: Task) -> MapFit:
+    """The form that joblib caches: by the key, not by a pickle of the task."""
+    return train_map(task)

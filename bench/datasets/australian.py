@@ -1,0 +1,18 @@
+"""Statlog Australian Credit Approval, for a 14-50-2 tanh network; only from FIBERBNN_DATA."""
+
+from benchopt import BaseDataset
+
+from benchmark_utils.task import MissingTask, Task
+from benchmark_utils.tasks import benchopt_data
+
+
+class Dataset(BaseDataset):
+    """Statlog Australian Credit Approval, for a 14-50-2 tanh network; only from FIBERBNN_DATA."""
+
+    name = "australian"
+    parameters = {"seed": [0]}
+    requirements = ["pip::torch", "pip::datasets"]
+
+    def get_data(self) -> dict[str, Task | MissingTask]:
+        """Return dict(task=...); hash, licence and citation stand in benchmark_utils/tasks.py."""
+        return benchopt_data(self.name, self.seed)

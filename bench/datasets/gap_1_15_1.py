@@ -1,0 +1,18 @@
+"""Gap regression, sin(3x) + noise without training data in (-0.6, 0.6), for a 1-15-1 tanh network."""
+
+from benchopt import BaseDataset
+
+from benchmark_utils.task import MissingTask, Task
+from benchmark_utils.tasks import benchopt_data
+
+
+class Dataset(BaseDataset):
+    """Gap regression, sin(3x) + noise without training data in (-0.6, 0.6), for a 1-15-1 tanh network."""
+
+    name = "gap-1-15-1"
+    parameters = {"seed": [0]}
+    requirements = ["pip::torch", "pip::datasets"]
+
+    def get_data(self) -> dict[str, Task | MissingTask]:
+        """Return dict(task=...); hash, licence and citation stand in benchmark_utils/tasks.py."""
+        return benchopt_data(self.name, self.seed)

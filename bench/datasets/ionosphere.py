@@ -1,0 +1,18 @@
+"""Ionosphere radar returns, for a 34-50-2 tanh network; only from FIBERBNN_DATA."""
+
+from benchopt import BaseDataset
+
+from benchmark_utils.task import MissingTask, Task
+from benchmark_utils.tasks import benchopt_data
+
+
+class Dataset(BaseDataset):
+    """Ionosphere radar returns, for a 34-50-2 tanh network; only from FIBERBNN_DATA."""
+
+    name = "ionosphere"
+    parameters = {"seed": [0]}
+    requirements = ["pip::torch", "pip::datasets"]
+
+    def get_data(self) -> dict[str, Task | MissingTask]:
+        """Return dict(task=...); hash, licence and citation stand in benchmark_utils/tasks.py."""
+        return benchopt_data(self.name, self.seed)

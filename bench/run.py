@@ -1,0 +1,89 @@
+"""Run a benchmark and make its rows, table, figures and page: `nox -s bench -- [CONFIG]`.
+
+Results go to results/CONFIG/: rows.parquet, arrays.npz, table.md, benchopt.html and PNG figures. Finished
+runs are cached, so an interrupted command goes on where it stopped when it is given again; failed runs are
+tried again. The configurations in bench/configs/ are benchopt's own, so `benchopt run bench
+--config bench/configs/quick.yml` works too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+BENCH = Path(__file__).resolve().parent
+CONFIGS = BENCH / "configs"
+RESULTS = BENCH.parent / "results"
+ONE_THREAD = dict.fromkeys(
+    ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"
+)
+ONE_THREAD["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
+# laplace-torch's dependencies still use torch.jit, which torch announces the end of at every import.
+QUIET = {"PYTHONWARNINGS": "ignore::FutureWarning:torch.jit._script"}
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Return the command line's settings."""
+    names = sorted(path.stem for path in CONFIGS.glob("*.yml"))
+    parser = argparse.ArgumentParser(
+        prog="nox -s bench --", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "config", nargs="?", default="quick", help=f"one of {', '.join(names)}, or a YAML file; default quick"
+    )
+    parser.add_argument(
+        "-d", "--dataset", action="append", metavar="NAME", help="only this task, such as 'banana[seed=0]'"
+    )
+    parser.add_argument(
+        "-s",
+        "--solver",
+        action="append",
+        metavar="NAME",
+        help="only this method, such as 'laplace[structure=kron]'",
+    )
+    parser.add_argument("-j", "--jobs", type=int, metavar="N", help="worker processes of one thread each")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FOLDER", help="where results go; default results/CONFIG"
+    )
+    parser.add_argument(
+        "--bench", type=Path, default=BENCH, help=argparse.SUPPRESS
+    )  # another benchmark folder, for tests
+    settings = parser.parse_args(arguments)
+    path = Path(settings.config)
+    settings.config = path if path.suffix in (".yml", ".yaml") else CONFIGS / f"{settings.config}.yml"
+    if not settings.config.is_file():
+        parser.error(f"there is no configuration {path}; there are {', '.join(names)}")
+    settings.output = settings.output or RESULTS / settings.config.stem
+    return settings
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; return its exit code: 0, or 1 if no run is done, or 130 if it was interrupted."""
+    settings = parse(arguments)
+    # Set before torch, jax and the workers start: one thread a worker makes times comparable whatever runs
+    # beside.
+    os.environ.update(ONE_THREAD | QUIET, MPLBACKEND="Agg")
+    if str(BENCH) not in sys.path:
+        sys.path.insert(0, str(BENCH))
+    from rich.console import Console
+
+    from benchmark_utils.report import campaign
+    from benchmark_utils.report.output import write_results
+
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    try:
+        planned = campaign.plan(
+            settings.config, settings.bench, settings.dataset, settings.solver, settings.jobs
+        )
+        results, outcomes = campaign.run(planned, console)
+    except KeyboardInterrupt:
+        console.print("[yellow]Interrupted.[/] What is finished is kept: the same command goes on from here.")
+        return 130
+    rows = write_results(results, outcomes, settings.output, planned.benchmark, console)
+    return 0 if (rows["status"] == "done").any() else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,57 @@
+"""Deep ensembles (Lakshminarayanan et al. 2017, arXiv:1612.01474): networks trained from several initial weights."""
+
+from typing import Any
+
+import torch
+from benchmark_utils.mixture import mixture_prediction
+from benchmark_utils.task import Task
+from benchopt import BaseSolver
+from fiberbnn import MapFit, Network, fit_map
+
+
+class Solver(BaseSolver):
+    """The shared MAP and others of the same posterior, trained the same way from other seeds.
+
+    Seconds and gradients are those of the other members; the first one's stand in map_s, as for every method.
+    """
+
+    name = "ensemble"
+    sampling_strategy = "run_once"
+    requirements = ["pip::torch"]
+    parameters = {"members": [5]}
+
+    def skip(self, task: Task, map_fit: MapFit) -> tuple[bool, str | None]:
+        """Skip an ensemble of one, which is the solver `map`."""
+        if self.members < 2:
+            return True, "an ensemble needs at least two members; one alone is the solver 'map'"
+        return False, None
+
+    def set_objective(self, task: Task, map_fit: MapFit) -> None:
+        """Take the task and its MAP, the first member."""
+        self.task, self.map_fit = task, map_fit
+
+    def run(self, _: Any) -> None:
+        """Train the other members."""
+        task = self.task
+        self.fits = [
+            fit_map(
+                # Seeds that no other task seed uses for its own network.
+                task.make_model(1000 * (task.seed + 1) + member),
+                task.x_train,
+                task.y_train,
+                task.likelihood(),
+                prior_precision=task.prior_precision,
+            )
+            for member in range(1, self.members)
+        ]
+
+    def get_result(self) -> dict[str, Any]:
+        """Return the equal-weight mixture of the members; they are the weight samples, however many are asked for."""
+        weights = torch.stack([self.map_fit.weights, *(fit.weights for fit in self.fits)])
+        network, noise_std = Network(self.map_fit.model), self.task.noise_std
+        return {
+            "predict": lambda x: mixture_prediction(network, weights, x, noise_std),
+            "sample_weights": lambda n: weights,
+            "cost": {"grad_evals": sum(fit.grad_evals for fit in self.fits), "hvp_evals": 0},
+            "info": {"not_converged": sum(not fit.converged for fit in self.fits)},
+        }

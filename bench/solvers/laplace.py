@@ -1,0 +1,130 @@
+"""Laplace approximations by laplace-torch (Daxberger et al. 2021, arXiv:2106.14806), fitted after the fact to the MAP."""
+
+import copy
+import math
+from typing import Any
+
+import torch
+from benchmark_utils.mixture import mixture_prediction
+from benchmark_utils.prediction import Prediction
+from benchmark_utils.task import Task
+from benchopt import BaseSolver
+from fiberbnn import MapFit, Network
+from laplace import Laplace
+from scipy.optimize import minimize_scalar
+from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
+
+LARGEST_FULL = 5000  # weights of a dense Hessian
+# The linearised predictive takes the Jacobian of a whole batch at once: memory and time are quadratic in its rows.
+GLM_ROWS = 128
+_WORST = 1e30  # nats
+
+
+class Solver(BaseSolver):
+    """A Gaussian around the MAP, whose precision is the generalised Gauss-Newton matrix plus the prior's.
+
+    Predictives: "glm" linearises the network (with the probit approximation, one distribution for each input; the right
+    predictive of this Gaussian), "sampled" puts draws through the network itself. A "tuned" prior precision maximises the
+    marginal likelihood; "fixed" is the task's.
+    """
+
+    name = "laplace"
+    sampling_strategy = "run_once"
+    requirements = ["pip::laplace-torch", "pip::torch", "pip::scipy"]
+    parameters = {
+        "structure": ["full", "kron", "diag", "last_layer"],
+        "predictive": ["glm", "sampled"],
+        "prior": ["fixed", "tuned"],
+        "n_samples": [100],
+    }
+
+    def skip(self, task: Task, map_fit: MapFit) -> tuple[bool, str | None]:
+        """Skip what laplace-torch cannot do for this network."""
+        n_params = map_fit.weights.numel()
+        if self.structure == "full" and n_params > LARGEST_FULL:
+            gib = 4 * n_params**2 / 2**30
+            return True, f"the full structure needs {n_params} x {n_params} matrices ({gib:.1f} GiB each)"
+        if self.structure == "last_layer" and len(task.widths) == 2:
+            return True, "without a hidden layer the last layer is the whole network: use the full structure"
+        return False, None
+
+    def set_objective(self, task: Task, map_fit: MapFit) -> None:
+        """Take the task and its MAP."""
+        self.task, self.map_fit = task, map_fit
+
+    def run(self, _: Any) -> None:
+        """Fit the Gaussian and tune its prior precision."""
+        task = self.task
+        last = self.structure == "last_layer"
+        self.laplace = Laplace(
+            copy.deepcopy(self.map_fit.model),
+            task.kind,
+            subset_of_weights="last_layer" if last else "all",
+            hessian_structure="full" if last else self.structure,
+            prior_precision=task.prior_precision,
+            # Only a regression may have one that is not 1.
+            sigma_noise=task.noise_std or 1.0,
+        )
+        self.laplace.fit(DataLoader(TensorDataset(task.x_train, task.y_train), batch_size=512))
+        if self.prior == "tuned":
+            maximise_evidence(self.laplace)
+
+    def get_result(self) -> dict[str, Any]:
+        """Return the linearised predictive, or the mixture of sampled networks and their weights."""
+        task = self.task
+        cost = {
+            # The outputs' Jacobian over the data, one backward pass an output.
+            "grad_evals": task.widths[-1],
+            "hvp_evals": 0,
+        }
+        info = {"prior_precision": float(self.laplace.prior_precision)}
+        if self.predictive == "glm":
+            return {"predict": self.predict_glm, "sample_weights": lambda n: None, "cost": cost, "info": info}
+        weights = self.sample(self.n_samples)
+        network = Network(self.map_fit.model)
+        return {
+            "predict": lambda x: mixture_prediction(network, weights, x, task.noise_std),
+            "sample_weights": self.sample,
+            "cost": cost,
+            "info": info,
+        }
+
+    def predict_glm(self, x: Tensor) -> Prediction:
+        """Return the linearised predictive at x [N, D]: one distribution for each input, S = 1."""
+        with torch.no_grad():
+            parts = [self.laplace(rows, pred_type="glm", link_approx="probit") for rows in x.split(GLM_ROWS)]
+        if self.task.noise_std is None:
+            return Prediction(log_probs=torch.cat(parts).double().log()[None])
+        mean, variance = (torch.cat(values).flatten() for values in zip(*parts, strict=True))
+        # laplace-torch gives the function's variance, without the noise.
+        return Prediction(mean=mean[None], variance=variance[None] + self.task.noise_std**2)
+
+    def sample(self, n: int) -> Tensor:
+        """Return n weight draws [n, P], always the same ones; weights outside the last layer may be fixed to the MAP's."""
+        draws = self.laplace.sample(n, generator=torch.Generator().manual_seed(self.task.seed))
+        weights = self.map_fit.weights.repeat(n, 1)
+        weights[:, weights.shape[1] - draws.shape[1] :] = draws
+        return weights
+
+
+def maximise_evidence(laplace: Any) -> None:
+    """Set the scalar prior precision, between 1e-4 and 1e4, that maximises laplace-torch's marginal likelihood.
+
+    A bounded scalar search takes about 15 evaluations; laplace-torch's own loop takes 100, and each of them is a P x P
+    determinant for the full structure. The same search for all structures.
+
+    Raises:
+        FloatingPointError: if the marginal likelihood is nowhere finite.
+    """
+
+    @torch.no_grad()
+    def negative(log10_precision: float) -> float:
+        value = float(laplace.log_marginal_likelihood(torch.tensor(10.0**log10_precision)))
+        # Near-singular float32 determinants give NaN, which no search survives; nor would it survive an infinity.
+        return -value if math.isfinite(value) else _WORST
+
+    best = minimize_scalar(negative, bounds=(-4, 4), method="bounded", options={"xatol": 0.02})
+    if best.fun >= _WORST:
+        raise FloatingPointError("the marginal likelihood is not finite at any prior precision that was tried")
+    laplace.prior_precision = torch.tensor(10.0 ** float(best.x))

@@ -1,0 +1,198 @@
+"""An autoencoder over weights with a structured latent space.
+
+Encoder and decoder act on the coefficients of a `Basis`. Each is a linear map that starts as the truncated singular value
+decomposition, plus a small network that starts at zero: training begins at the linear model and only bends it.
+Our reading of the method, which says no more than that there is an autoencoder with a structured latent space.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from fiberbnn_kernels import philox_normal, philox_uniform
+from torch import Tensor, nn
+from torch.func import vmap
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from .basis import Basis
+from .likelihood import Likelihood
+from .network import Network
+
+BATCH_STREAM, POINT_STREAM, JITTER_STREAM = 48, 49, 50
+
+
+@dataclass(frozen=True)
+class AutoencoderSettings:
+    """Size and training of the autoencoder.
+
+    The loss is in nats: reconstruction * 1/2 |c - c^|^2 / r  +  function * N KL(p(theta) | p(theta^))  +  metric * (relative
+    error of latent against walk distances)^2, each a mean over a batch.
+
+    Attributes:
+        latent_size: L.
+        hidden: width of the bending networks.
+        steps: of Adam; 0 leaves the linear model.
+        learning_rate: of Adam; falls to zero along a cosine.
+        batch_points: walk points a step.
+        batch_inputs: training inputs a step, for the function-space loss.
+        jitter: noise on the latents in training, as a share of their spread, so that the decoder meets what a kernel
+            density of this bandwidth will give it.
+        reconstruction, function, metric: weights of the three losses.
+
+    Raises:
+        ValueError: if a setting is out of range.
+    """
+
+    latent_size: int = 64
+    hidden: int = 64
+    steps: int = 200
+    learning_rate: float = 2e-3
+    batch_points: int = 32
+    batch_inputs: int = 64
+    jitter: float = 0.1
+    reconstruction: float = 1.0
+    function: float = 1.0
+    metric: float = 1.0
+
+    def __post_init__(self) -> None:
+        if min(self.latent_size, self.hidden, self.batch_points, self.batch_inputs) < 1 or self.steps < 0:
+            raise ValueError("latent_size, hidden, batch_points and batch_inputs must be at least 1, steps at least 0")
+        if self.learning_rate <= 0 or min(self.reconstruction, self.function, self.metric) < 0:
+            raise ValueError("learning_rate must be positive, the weights of the losses not negative")
+
+
+class BentLinear(nn.Module):
+    """y = W x + g(x), W starting as a truncated identity and the network g at zero.
+
+    Args:
+        n_in, n_out: sizes.
+        hidden: width of g.
+    """
+
+    def __init__(self, n_in: int, n_out: int, hidden: int) -> None:
+        super().__init__()
+        self.linear = nn.Parameter(torch.eye(n_out, n_in))
+        self.inner = nn.Linear(n_in, hidden)
+        self.outer = nn.Linear(hidden, n_out)
+        nn.init.zeros_(self.outer.weight)
+        nn.init.zeros_(self.outer.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return [..., n_out] from [..., n_in]."""
+        return F.linear(x, self.linear) + self.outer(torch.tanh(self.inner(x)))
+
+
+class Autoencoder(nn.Module):
+    """Coefficients c [S, r] to latents z [S, L] and back.
+
+    Latents are in units of the largest deviation of the walk, so that the origin is its centre and distances keep
+    their proportion to those between weights in preconditioned coordinates.
+
+    Args:
+        deviations: of the coefficients, [r]; a `Basis`'s.
+        latent_size: L, cut to r.
+        hidden: width of the bending networks.
+    """
+
+    unit: Tensor
+
+    def __init__(self, deviations: Tensor, latent_size: int, hidden: int) -> None:
+        super().__init__()
+        rank = len(deviations)
+        self.latent_size = min(latent_size, rank)
+        self.encoder = BentLinear(rank, self.latent_size, hidden)
+        self.decoder = BentLinear(self.latent_size, rank, hidden)
+        self.register_buffer("unit", deviations[:1].clone())
+        self.to(deviations)
+
+    def encode(self, coefficients: Tensor) -> Tensor:
+        """Return latents [S, L] of coefficients [S, r]."""
+        return self.encoder(coefficients / self.unit)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Return coefficients [S, r] of latents [S, L]."""
+        return self.decoder(latents) * self.unit
+
+
+def fit_autoencoder(
+    basis: Basis,
+    coefficients: Tensor,
+    network: Network,
+    likelihood: Likelihood,
+    x: Tensor,
+    *,
+    settings: AutoencoderSettings | None = None,
+    seed: int = 0,
+    progress_bar: bool = False,
+) -> tuple[Autoencoder, list[dict[str, float]]]:
+    """Return an autoencoder of walk points, and its losses step by step.
+
+    Args:
+        basis: of the walk.
+        coefficients: of the walk points, [M, r].
+        network: the module as a function of weights, for the function-space loss.
+        likelihood: gives the divergence of predictives.
+        x: training inputs, [N, ...].
+        settings: size and training.
+        seed: of batches and initial weights.
+        progress_bar: show progress.
+    """
+    settings = settings or AutoencoderSettings()
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        model = Autoencoder(basis.deviations, settings.latent_size, settings.hidden)
+    optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, settings.steps))
+    history = []
+    for t in (bar := tqdm(range(settings.steps), desc="latent", disable=not progress_bar)):
+        c = coefficients[_batch(len(coefficients), settings.batch_points, t, seed, POINT_STREAM, x.device)]
+        inputs = x[_batch(len(x), settings.batch_inputs, t, seed, BATCH_STREAM, x.device)]
+        z = model.encode(c)
+        decoded = model.decode(z + settings.jitter * _kernel_noise(z.detach(), t, seed))
+        losses = {
+            "reconstruction": 0.5 * (c - decoded).square().mean(),
+            "function": len(x) * _divergence(network, likelihood, basis, c, decoded, inputs),
+            "metric": _metric_error(c / model.unit, z),
+        }
+        loss = (
+            settings.reconstruction * losses["reconstruction"]
+            + settings.function * losses["function"]
+            + settings.metric * losses["metric"]
+        )
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        history.append({name: float(value.detach()) for name, value in losses.items()})
+        bar.set_postfix({name: f"{value:.3g}" for name, value in history[-1].items()}, refresh=False)
+    return model.requires_grad_(False), history
+
+
+def _divergence(
+    network: Network, likelihood: Likelihood, basis: Basis, c: Tensor, decoded: Tensor, inputs: Tensor
+) -> Tensor:
+    """Mean over points and inputs of KL from the predictive of the weights to that of the decoded weights, []; nats."""
+    target = network(basis.decode(c), inputs)
+    outputs = vmap(network.apply, in_dims=(0, None))(basis.decode(decoded), inputs)
+    return likelihood.kl(target, outputs).mean()
+
+
+def _kernel_noise(z: Tensor, step: int, seed: int) -> Tensor:
+    """Noise [B, L] with the covariance of the batch of latents: what a kernel density adds to a point."""
+    noise = philox_normal(len(z), len(z), seed=seed, step=step, stream=JITTER_STREAM, dtype=z.dtype, device=z.device)
+    return noise @ (z - z.mean(dim=0)) / max(1, len(z) - 1) ** 0.5
+
+
+def _metric_error(c: Tensor, z: Tensor) -> Tensor:
+    """Mean squared error of latent distances against chords of the walk, relative to the mean chord, []."""
+    chords, distances = torch.pdist(c), torch.pdist(z)
+    return ((distances - chords) / chords.mean()).square().mean()
+
+
+def _batch(total: int, size: int, step: int, seed: int, stream: int, device: torch.device) -> Tensor:
+    """Indices of a batch drawn with replacement, [size], int64."""
+    uniform = philox_uniform(size, seed=seed, step=step, stream=stream, device=device)
+    return (uniform * total).long().clamp_(max=total - 1)
+
+

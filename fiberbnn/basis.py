@@ -1,0 +1,78 @@
+"""A low-rank affine basis of weight space, fitted to weight samples."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+# Weights are gone through in pieces of this many bytes per sample set, so that no second copy of them is made.
+CHUNK_BYTES = 1 << 26
+
+
+@dataclass(frozen=True, eq=False)
+class Basis:
+    """theta = offset + directions c, with c the coefficients of a thin singular value decomposition.
+
+    Attributes:
+        offset: centre of the samples, [P].
+        directions: M V, the preconditioner folded in, [P, r]; V has orthonormal columns.
+        scale: diagonal of the preconditioner M, [P].
+        deviations: standard deviation of the samples along each column of V, [r], falling.
+    """
+
+    offset: Tensor
+    directions: Tensor
+    scale: Tensor
+    deviations: Tensor
+
+    @property
+    def rank(self) -> int:
+        """Number of directions, r."""
+        return self.directions.shape[1]
+
+    @classmethod
+    def fit(cls, weights: Tensor, scale: Tensor, *, rank: int = 128) -> "Basis":
+        """Return the basis of the largest variance of weights [M, P] in coordinates M^-1 theta.
+
+        The decomposition goes through the [M, M] Gram matrix, summed in float64 over chunks of weights: nothing
+        of size P x P is formed, and nothing of size M x P beside the samples.
+
+        Args:
+            weights: samples, [M, P].
+            scale: diagonal of the preconditioner M, [P], positive.
+            rank: most directions; fewer are kept if the samples span fewer.
+
+        Raises:
+            ValueError: if there are fewer than two samples, they are all the same, or the rank is not positive.
+        """
+        n_samples, n_params = weights.shape
+        if n_samples < 2 or rank < 1:
+            raise ValueError(f"a basis needs at least two samples and rank 1; got {n_samples} samples, rank {rank}")
+        mean = weights.mean(dim=0)
+        gram = weights.new_zeros(n_samples, n_samples, dtype=torch.float64)
+        size = max(1, CHUNK_BYTES // (8 * n_samples))
+        for columns in (slice(at, at + size) for at in range(0, n_params, size)):
+            piece = ((weights[:, columns] - mean[columns]) / scale[columns]).double()
+            gram.addmm_(piece, piece.T)
+        values, vectors = torch.linalg.eigh(gram)
+        # Squares below the rounding of the float32 samples are noise, not directions.
+        kept = int((values > values[-1] * 1e-10).sum())
+        if not values[-1] > 0:
+            raise ValueError("all samples are the same weights: the walk did not move")
+        top = values.flip(0)[: min(rank, kept, n_samples - 1)]
+        combine = (vectors.flip(1)[:, : len(top)] / top.sqrt()).to(weights.dtype)  # [M, r]
+        directions = weights.new_empty(n_params, len(top))
+        for columns in (slice(at, at + size) for at in range(0, n_params, size)):
+            # M M^-1 (theta - mean): the scale cancels but for the coefficients, so it is never divided by and put back.
+            directions[columns] = (weights[:, columns] - mean[columns]).T @ combine
+        deviations = (top / (n_samples - 1)).sqrt().to(weights.dtype)
+        return cls(mean, directions, scale.clone(), deviations)
+
+    def encode(self, weights: Tensor) -> Tensor:
+        """Return the coefficients of weights [S, P], [S, r]."""
+        whitened = (weights - self.offset) / self.scale.square()
+        return whitened @ self.directions
+
+    def decode(self, coefficients: Tensor) -> Tensor:
+        """Return the weights of coefficients [S, r], [S, P]."""
+        return torch.addmm(self.offset, coefficients, self.directions.T)

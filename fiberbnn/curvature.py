@@ -1,0 +1,68 @@
+"""Curvature at a weight vector by matrix-vector products: the largest eigenvalue, and a diagonal preconditioner."""
+
+import torch
+from fiberbnn_kernels import philox_normal
+from torch import Tensor
+
+from .energy import Energy
+
+# Streams of the counter-based noise used here; the walk has its own (see walk.py).
+PROBE_STREAM, POWER_STREAM = 16, 17
+
+
+def ggn_diagonal(energy: Energy, weights: Tensor, *, n_probes: int = 64, seed: int = 0) -> Tensor:
+    """Return an unbiased estimate of the diagonal of the generalised Gauss-Newton matrix of the NLL, [P].
+
+    With probes u of unit second moment, E[(J^T L u)^2] = diag(J^T L L^T J); each probe costs one gradient and the
+    relative error of every entry is about sqrt(2 / n_probes), plenty for a preconditioner. For a categorical
+    likelihood this is the Fisher information with labels drawn from the model.
+
+    Args:
+        energy: its data and likelihood.
+        weights: where to evaluate, [P].
+        n_probes: number of random vectors.
+        seed: of the probes.
+
+    Source: Bekas, Kokiopoulou and Saad (2007), doi:10.1016/j.apnum.2007.01.003, applied to a factor of the matrix.
+    """
+    with torch.no_grad():
+        n, *rest = energy.network.apply(weights, energy.x).shape
+    total = torch.zeros_like(weights)
+    for start in range(0, n_probes, 16):
+        count = min(16, n_probes - start)
+        noise = philox_normal(
+            count, n * rest[0], seed=seed, step=0, stream=PROBE_STREAM, particle0=start, dtype=weights.dtype,
+            device=weights.device,
+        )  # fmt: skip
+        # Random signs have the least variance of all probes with unit second moment.
+        total += energy.ggn_sqrt_vp(weights, noise.sign().view(count, n, *rest)).square().sum(0)
+    return total / n_probes
+
+
+def diagonal_scale(curvature: Tensor, prior_precision: float) -> Tensor:
+    """Return the scale m = (curvature + tau)^(-1/2) of the preconditioner M = diag(m), [P]."""
+    return (curvature + prior_precision).rsqrt()
+
+
+def largest_eigenvalue(
+    energy: Energy, weights: Tensor, scale: Tensor, *, n_iterations: int = 20, seed: int = 0
+) -> float:
+    """Return the largest eigenvalue, in magnitude, of M H M with H the Hessian of U at weights [P] and M = diag(scale).
+
+    Power iteration; each iteration costs one Hessian-vector product. The value approaches from below.
+
+    Raises:
+        FloatingPointError: if the Hessian is not finite there.
+    """
+    vector = philox_normal(
+        1, len(weights), seed=seed, step=0, stream=POWER_STREAM, dtype=weights.dtype, device=weights.device
+    )
+    value = 0.0
+    for _ in range(n_iterations):
+        vector = vector / vector.norm()
+        product = scale * energy.hvp(weights, scale * vector)
+        value = float((product * vector).sum())
+        vector = product
+        if not vector.isfinite().all():
+            raise FloatingPointError("the Hessian at the MAP is not finite: check the model's weights and inputs")
+    return abs(value)

@@ -1,0 +1,156 @@
+"""The latent posterior: basis, autoencoder and density, fitted to weight samples and sampled in one pass."""
+
+import time
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from .autoencoder import Autoencoder, AutoencoderSettings, fit_autoencoder
+from .basis import Basis
+from .density import LatentDensity
+from .energy import Energy
+
+
+@dataclass(frozen=True)
+class LatentSettings:
+    """How the latent posterior is fitted.
+
+    Attributes:
+        rank: most directions of the basis.
+        density: "kde" or "gaussian" over the latents.
+        bandwidth: of the kernel density, as a share of the latents' own spread; calibration may lower it.
+        calibrate: lower the bandwidth ("kde") or the spread ("gaussian") until decoded samples have the samples' mean energy.
+        autoencoder: its size and training.
+
+    Raises:
+        ValueError: if a setting is out of range.
+    """
+
+    rank: int = 256
+    density: Literal["kde", "gaussian"] = "kde"
+    bandwidth: float = 0.1
+    calibrate: bool = True
+    autoencoder: AutoencoderSettings = field(default_factory=AutoencoderSettings)
+
+    def __post_init__(self) -> None:
+        if self.rank < 1 or not 0.0 <= self.bandwidth <= 1.0:
+            raise ValueError(f"rank must be at least 1, bandwidth in [0, 1]; got {self.rank} and {self.bandwidth}")
+        if self.density not in ("kde", "gaussian"):
+            raise ValueError(f'density must be "kde" or "gaussian"; got {self.density!r}')
+
+
+@dataclass(frozen=True, eq=False)
+class LatentPosterior:
+    """A posterior over weights that is sampled by drawing latents and decoding them.
+
+    Attributes:
+        basis: weights to coefficients.
+        autoencoder: coefficients to latents.
+        density: over latents.
+        losses: of the autoencoder, one dictionary a step.
+        seconds: wall-clock time of the fit.
+    """
+
+    basis: Basis
+    autoencoder: Autoencoder
+    density: LatentDensity
+    losses: list[dict[str, float]] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @classmethod
+    def fit(
+        cls,
+        weights: Tensor,
+        energy: Energy,
+        *,
+        scale: Tensor | None = None,
+        settings: LatentSettings | None = None,
+        seed: int = 0,
+        progress_bar: bool = False,
+    ) -> "LatentPosterior":
+        """Return the latent posterior of weight samples, a walk's or anybody else's.
+
+        Args:
+            weights: samples, [M, P].
+            energy: for its training inputs, its likelihood, and calibration.
+            scale: diagonal of the preconditioner, [P]; a `Trajectory`'s. All ones if None.
+            settings: how to fit.
+            seed: of training and calibration.
+            progress_bar: show progress.
+
+        Raises:
+            ValueError: if the samples are fewer than two, all the same, or not finite.
+        """
+        energy.network.check_weights(weights)
+        if not weights.isfinite().all():
+            raise ValueError("the weight samples hold NaN or infinite values")
+        settings, start = settings or LatentSettings(), time.perf_counter()
+        basis = Basis.fit(weights, torch.ones_like(weights[0]) if scale is None else scale, rank=settings.rank)
+        coefficients = basis.encode(weights)
+        autoencoder, losses = fit_autoencoder(
+            basis,
+            coefficients,
+            energy.network,
+            energy.likelihood,
+            energy.x,
+            settings=settings.autoencoder,
+            seed=seed,
+            progress_bar=progress_bar,
+        )
+        density = LatentDensity.fit(autoencoder.encode(coefficients), settings.density, bandwidth=settings.bandwidth)
+        posterior = cls(basis, autoencoder, density, losses)
+        if settings.calibrate:
+            posterior = _calibrated(posterior, energy, float(energy(weights).double().mean()), seed)
+        return replace(posterior, seconds=time.perf_counter() - start)
+
+    def encode(self, weights: Tensor) -> Tensor:
+        """Return the latents of weights [S, P], [S, L]."""
+        return self.autoencoder.encode(self.basis.encode(weights))
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Return the weights of latents [S, L], [S, P], in one pass."""
+        return self.basis.decode(self.autoencoder.decode(latents))
+
+    def sample(self, n_samples: int, *, seed: int, sample0: int = 0) -> Tensor:
+        """Return weight samples, [S, P].
+
+        Args:
+            n_samples: S.
+            seed: of the draws.
+            sample0: number of the first sample: samples 10 to 19 of a seed are the same drawn alone or among others.
+
+        Raises:
+            ValueError: if `n_samples` is not positive.
+        """
+        if n_samples < 1:
+            raise ValueError(f"n_samples must be at least 1; got {n_samples}")
+        with torch.no_grad():
+            return self.decode(self.density.sample(n_samples, seed=seed, sample0=sample0))
+
+
+def _calibrated(posterior: LatentPosterior, energy: Energy, target: float, seed: int, n_samples: int = 64) -> LatentPosterior:
+    """Lower the bandwidth or the stretch until decoded samples are no hotter than the samples they were fitted to.
+
+    Only ever downwards: samples that are colder have lost directions to the latent size, and a wider density
+    would not give those back but add spread where there is little.
+    """
+    name, least = ("stretch", 0.05) if posterior.density.bandwidth == 1.0 else ("bandwidth", 0.01)
+
+    def at(value: float) -> LatentPosterior:
+        return replace(posterior, density=replace(posterior.density, **{name: value}))
+
+    def too_hot(value: float) -> bool:
+        # The same draws at every value: the comparison is then smooth in it.
+        mean = float(energy(at(value).sample(n_samples, seed=seed)).double().mean())
+        return not mean <= target
+
+    high = getattr(posterior.density, name)
+    if high <= least or not too_hot(high):
+        return posterior
+    low = least
+    for _ in range(8):
+        middle = 0.5 * (low + high)
+        low, high = (low, middle) if too_hot(middle) else (middle, high)
+    return at(low)

@@ -1,0 +1,82 @@
+"""Saved posteriors: safetensors with a format version and a fingerprint of the model."""
+
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .network import Network
+
+FORMAT = "fiberbnn-posterior"
+VERSION = 1
+
+
+def fingerprint(network: Network) -> str:
+    """Return a hash of the architecture: names and shapes of weights and buffers, and the module's structure."""
+    described = {
+        "weights": {name: list(shape) for name, shape in network.shapes.items()},
+        "buffers": {name: list(buffer.shape) for name, buffer in network.model.named_buffers()},
+        "structure": str(network.model),
+    }
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+
+
+def save(path: str | os.PathLike[str], tensors: dict[str, Tensor], settings: dict[str, Any], network: Network) -> None:
+    """Write tensors and settings to `path`; the file is written beside it and renamed, so it is whole or not there.
+
+    Raises:
+        OSError: if the folder cannot be written.
+    """
+    target = Path(path)
+    metadata = {
+        "format": FORMAT,
+        "version": str(VERSION),
+        "fingerprint": fingerprint(network),
+        "settings": json.dumps(settings),
+    }
+    handle, beside = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".part")
+    os.close(handle)
+    try:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, beside, metadata)
+        os.replace(beside, target)
+    except BaseException:
+        Path(beside).unlink(missing_ok=True)
+        raise
+
+
+def load(path: str | os.PathLike[str], network: Network) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the tensors and settings of a saved posterior of this architecture, on the network's device and dtype.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file is truncated, is not a saved posterior, is of a newer format, or of another architecture.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no saved posterior at {path}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dictionary
+    except SafetensorError as error:
+        raise ValueError(f"{path} is truncated or not a safetensors file: {error}") from error
+    if metadata.get("format") != FORMAT:
+        raise ValueError(f"{path} is a safetensors file, but not a saved posterior of fiberbnn")
+    version = int(metadata["version"])
+    if version > VERSION:
+        raise ValueError(
+            f"{path} has format version {version}, this fiberbnn reads up to {VERSION}: upgrade fiberbnn to load it"
+        )
+    if metadata["fingerprint"] != fingerprint(network):
+        raise ValueError(
+            f"{path} was saved for a model of another architecture: pass the model that it was fitted to "
+            f"(this one has {network.n_params} weights)"
+        )
+    like = network.weights
+    moved = {name: t.to(like) if t.is_floating_point() else t.to(like.device) for name, t in tensors.items()}
+    return moved, json.loads(metadata["settings"])

@@ -1,0 +1,79 @@
+"""The project's commands: `nox -s bench`, `tests`, `lint`, `typecheck`, `kernels`, `reference`.
+
+Everything that needs torch shares one environment, made by the session `env` (its CUDA libraries take
+gigabytes); `lint` needs ruff alone. Dependencies are those of pyproject.toml. Arguments after `--` are passed
+on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from pathlib import Path
+
+import nox
+
+nox.options.sessions = ["lint", "typecheck", "tests"]
+nox.options.error_on_missing_interpreters = True
+
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+EXTRAS = "bench,hmc"
+GROUPS = ("test", "typecheck")
+
+
+@nox.session(reuse_venv=True)
+def env(session: nox.Session) -> None:
+    """Make the environment of all sessions that need torch, anew when pyproject.toml changes."""
+    folder = Path(session.virtualenv.location)
+    stamp = folder / "pyproject.sha256"
+    wanted = hashlib.sha256(Path("pyproject.toml").read_bytes()).hexdigest()
+    if stamp.exists() and stamp.read_text() == wanted:
+        session.log(f"{folder} is up to date")
+        return
+    session.install("-e", f".[{EXTRAS}]", *nox.project.dependency_groups(PYPROJECT, *GROUPS))
+    stamp.write_text(wanted)
+
+
+def run(session: nox.Session, *command: str) -> None:
+    """Run `python COMMAND` in the environment of the session `env`."""
+    folder = Path(session._runner.global_config.envdir) / "env"
+    python = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+    session.run(str(python), *command, external=True)
+
+
+@nox.session(venv_backend="none", requires=["env"])
+def tests(session: nox.Session) -> None:
+    """Run the tests; `nox -s tests -- -m "not slow"` leaves out the long ones."""
+    run(session, "-m", "pytest", *session.posargs)
+
+
+@nox.session(venv_backend="none", requires=["env"])
+def bench(session: nox.Session) -> None:
+    """Run a benchmark and make its table and figures; `nox -s bench -- --help` lists the configurations."""
+    run(session, "bench/run.py", *session.posargs)
+
+
+@nox.session(venv_backend="none", requires=["env"])
+def reference(session: nox.Session) -> None:
+    """Make the long HMC runs under results/reference/ that every method is compared with."""
+    run(session, "bench/reference.py", *session.posargs)
+
+
+@nox.session(venv_backend="none", requires=["env"])
+def typecheck(session: nox.Session) -> None:
+    """Check the types of the two packages and of the benchmark's shared code."""
+    run(session, "-m", "mypy", *session.posargs)
+
+
+@nox.session(venv_backend="none", requires=["env"])
+def kernels(session: nox.Session) -> None:
+    """Compile the GPU kernels without a GPU and check what the compiler made of them."""
+    run(session, "kernels/offline_check.py", *session.posargs)
+
+
+@nox.session(reuse_venv=True)
+def lint(session: nox.Session) -> None:
+    """Check style and formatting; `nox -s lint -- --fix` mends what it can."""
+    session.install(*nox.project.dependency_groups(PYPROJECT, "lint"))
+    session.run("ruff", "check", *session.posargs, ".")
+    session.run("ruff", "format", *(() if "--fix" in session.posargs else ("--check",)), ".")

@@ -1,0 +1,258 @@
+"""The command from end to end, through the real benchopt, on a tiny benchmark."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+BROKEN = '''
+    from benchopt import BaseSolver
+
+    class Solver(BaseSolver):
+        """Goes wrong in one of several ways."""
+
+        name = "broken"
+        sampling_strategy = "run_once"
+        parameters = {"how": ["raises", "diverges", "skips", "lacks"]}
+
+        def skip(self, task, map_fit):
+            return (True, "it only skips") if self.how == "skips" else (False, None)
+
+        def set_objective(self, task, map_fit):
+            pass
+
+        def run(self, _):
+            if self.how == "raises":
+                raise ValueError("no luck today")
+            if self.how == "diverges":
+                raise FloatingPointError("the energy is infinite")
+
+        def get_result(self):
+            return dict(cost={}, info={})
+'''
+
+INTERRUPTED = '''
+    from pathlib import Path
+    from benchopt import BaseSolver
+
+    class Solver(BaseSolver):
+        """Stops the whole command once, as Ctrl-C would."""
+
+        name = "zz-interrupted"
+        sampling_strategy = "run_once"
+
+        def set_objective(self, task, map_fit):
+            pass
+
+        def run(self, _):
+            marker = Path(__file__).with_suffix(".once")
+            if not marker.exists():
+                marker.touch()
+                raise KeyboardInterrupt
+            raise RuntimeError("the second time it merely fails")
+
+        def get_result(self):
+            return {}
+'''
+
+KILLED = '''
+    import os
+    import time
+    from benchopt import BaseSolver
+
+    class Solver(BaseSolver):
+        """Takes its process with it, as the system does when memory runs out."""
+
+        name = "zz-killed"
+        sampling_strategy = "run_once"
+
+        def set_objective(self, task, map_fit):
+            pass
+
+        def run(self, _):
+            time.sleep(2)  # let the other worker finish its run
+            os._exit(1)
+
+        def get_result(self):
+            return {}
+'''
+
+BAD_TASK = '''
+    from benchopt import BaseDataset
+
+    class Dataset(BaseDataset):
+        """A task whose data cannot be read."""
+
+        name = "unreadable"
+
+        def get_data(self):
+            raise OSError("the disk is gone")
+'''
+
+NOT_IMPORTED = """
+    from benchopt import BaseSolver
+    {line}
+
+    class Solver(BaseSolver):
+        name = "{name}"
+"""
+
+TOO_SURE = '''
+    import torch
+    from benchmark_utils.prediction import Prediction
+    from benchopt import BaseSolver
+
+    class Solver(BaseSolver):
+        """Is infinitely sure of what is wrong."""
+
+        name = "too-sure"
+        sampling_strategy = "run_once"
+
+        def set_objective(self, task, map_fit):
+            pass
+
+        def run(self, _):
+            pass
+
+        def get_result(self):
+            def predict(x):
+                mean = torch.full((1, len(x)), 9.0, dtype=torch.float64)
+                return Prediction(mean=mean, variance=torch.full_like(mean, 1e-320))
+
+            return dict(predict=predict, sample_weights=lambda n: None, cost={}, info={})
+'''
+
+
+def test_a_run_leaves_rows_table_figures_and_page(tiny, plane, capsys):
+    tiny.add("datasets/plane.py", plane)
+    tiny.add_noisy("walk", sds=(0.01, 0.1))
+    assert tiny.run() == 0
+
+    rows = pd.read_parquet(tiny.output / "rows.parquet")
+    assert list(zip(rows["task"], rows["settings"], rows["seed"], strict=True)) == [
+        ("plane", "sd=0.01", 0), ("plane", "sd=0.1", 0),
+        ("tiny", "sd=0.01", 0), ("tiny", "sd=0.01", 1), ("tiny", "sd=0.1", 0), ("tiny", "sd=0.1", 1),
+    ]  # fmt: skip
+    assert set(rows["status"]) == {"done"}
+    assert set(rows["method"]) == {"walk"}
+    line = rows[rows["task"] == "tiny"]
+    assert (
+        line[["nll", "nll_single", "rmse", "crps", "sd_gap", "sd_data", "energy_ratio"]]
+        .notna()
+        .all(axis=None)
+    )
+    assert line[["ece", "accuracy", "tv_hmc"]].isna().all(axis=None)
+    assert (line["grad_evals"] == 3).all()
+    assert (line["friction"] == 0.5).all()
+    assert (rows[["fit_s", "map_s", "predict_s", "peak_mib"]] > 0).all(axis=None)
+    # Both settings of a seed started from the one MAP, and paid the same for it.
+    assert (rows.groupby(["task", "seed"])["map_s"].nunique() == 1).all()
+    assert (rows[["versions", "commit", "device", "dataset_sha256"]] != "").all(axis=None)
+
+    with np.load(tiny.output / "arrays.npz") as arrays:
+        assert arrays["tiny/walk/sd=0.1/mean"].shape == (31,)
+        assert arrays["tiny//x_train"].shape == (12, 1)
+        assert arrays["plane/walk/sd=0.01/entropy"].shape == (64, 64)
+    for name in ("nll_against_cost.png", "predictive_bands.png", "uncertainty_maps.png", "benchopt.html"):
+        assert (tiny.output / name).stat().st_size > 5000, name
+    assert "walk[sd=0.01]" in (tiny.output / "table.md").read_text()
+    assert "walk[sd=0.1]" in capsys.readouterr().out
+    assert not [path for path in tiny.output.iterdir() if path.name.startswith(".") or ".part" in path.name]
+
+
+def test_a_method_that_fails_becomes_a_row_with_the_reason_and_the_rest_goes_on(tiny, capsys):
+    tiny.add("solvers/broken.py", BROKEN)
+    tiny.add("solvers/nowhere.py", NOT_IMPORTED.format(name="nowhere", line="import no_such_package"))
+    tiny.add("solvers/typo.py", NOT_IMPORTED.format(name="typo", line="oops = undefined"))
+    tiny.add("solvers/too_sure.py", TOO_SURE)
+    tiny.add("datasets/unreadable.py", BAD_TASK)
+    tiny.add_noisy()
+    assert tiny.run() == 0
+
+    rows = pd.read_parquet(tiny.output / "rows.parquet").set_index(["task", "method", "settings", "seed"])
+    assert len(rows) == 2 * 8 + 8
+    for seed in (0, 1):
+        found = {
+            key[1:3]: (row["status"], row["reason"])
+            for key, row in rows.xs(seed, level="seed", drop_level=False).iterrows()
+            if key[0] == "tiny"
+        }
+        assert found["noisy", "sd=0.01"] == ("done", "")
+        assert found["broken", "how=raises"] == ("failed", "ValueError: no luck today")
+        assert found["broken", "how=diverges"] == ("diverged", "FloatingPointError: the energy is infinite")
+        assert found["broken", "how=skips"] == ("skipped", "it only skips")
+        assert found["broken", "how=lacks"][0] == "failed"
+        assert "predict" in found["broken", "how=lacks"][1]
+        assert found["nowhere", ""] == ("skipped", "ModuleNotFoundError: No module named 'no_such_package'")
+        assert found["typo", ""][0] == "failed"
+        assert "undefined" in found["typo", ""][1]
+        assert found["too-sure", ""] == ("diverged", "the test NLL is inf")
+    unreadable = rows.xs("unreadable", level="task")
+    assert set(unreadable["status"]) == {"failed"}
+    assert unreadable["reason"].str.contains("the disk is gone").all()
+    said = capsys.readouterr().out
+    assert "broken[raises]: failed (seed 0, 1): ValueError: no luck today" in said
+    assert "all methods: failed (seed 0): the task could not be loaded: OSError: the disk is gone" in said
+
+
+def test_an_interrupted_run_goes_on_where_it_stopped(tiny):
+    tiny.add_noisy()
+    tiny.add("solvers/zz_interrupted.py", INTERRUPTED)
+    assert tiny.run() == 130
+    assert len(tiny.executions()) == 1
+    assert not (tiny.output / "rows.parquet").exists()
+
+    assert tiny.run() == 0
+    assert sorted(tiny.executions()) == ["noisy[sd=0.01] tiny 0", "noisy[sd=0.01] tiny 1"]
+    rows = pd.read_parquet(tiny.output / "rows.parquet")
+    assert list(rows["status"]) == ["done", "done", "failed", "failed"]
+
+    # Nothing is left to do for what is done, and its row is the same one; what failed is tried again.
+    assert tiny.run() == 0
+    assert len(tiny.executions()) == 2
+    pd.testing.assert_frame_equal(pd.read_parquet(tiny.output / "rows.parquet"), rows)
+
+
+def test_only_the_chosen_task_and_method_run(tiny, plane):
+    tiny.add("datasets/plane.py", plane)
+    tiny.add_noisy("walk")
+    tiny.add_noisy("swag")
+    assert tiny.run("--dataset", "tiny[seed=1]", "--solver", "walk") == 0
+    assert tiny.executions() == ["walk[sd=0.01] tiny 1"]
+
+
+def test_nothing_done_is_an_error(tiny):
+    tiny.add("solvers/broken.py", BROKEN)
+    assert tiny.run("--solver", "broken[how=raises]") == 1
+    assert set(pd.read_parquet(tiny.output / "rows.parquet")["status"]) == {"failed"}
+
+
+def test_an_unknown_configuration_is_refused_with_the_known_ones(capsys):
+    from run import parse
+
+    with pytest.raises(SystemExit):
+        parse(["no-such-config"])
+    assert "quick" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_costs_only_what_was_not_finished(tiny, capsys):
+    tiny.add("solvers/zz_killed.py", KILLED)
+    tiny.add_noisy()
+    assert tiny.run("--jobs", "2") == 0
+    rows = pd.read_parquet(tiny.output / "rows.parquet").set_index(["method", "seed"])
+    assert set(rows.loc["zz-killed", "status"]) == {"failed"}
+    assert rows.loc["zz-killed", "reason"].str.contains("a worker process died").all()
+    assert rows.loc[("noisy", 0), "status"] == "done"
+    assert "what is finished is kept" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_two_workers_give_the_rows_of_one(tiny):
+    tiny.add_noisy("walk", sds=(0.01, 0.1))
+    assert tiny.run("--jobs", "2") == 0
+    rows = pd.read_parquet(tiny.output / "rows.parquet")
+    assert list(rows["status"]) == ["done"] * 4
+    # Whichever worker trained the MAP, all methods of a seed have it and its price.
+    assert (rows.groupby("seed")["map_s"].nunique() == 1).all()
