@@ -23,7 +23,7 @@ class Objective(BaseObjective):
     """
 
     name = "posterior predictive"
-    url = "https://github.com/benchopt/benchmark_fiberbnn"
+    url = "fiberbnn"  # benchopt names its files after the last part of it
     min_benchopt_version = "1.10"
     sampling_strategy = "run_once"
     stopping_criterion = RunOnce(strategy="run_once")

@@ -1,9 +1,10 @@
 """Make the long HMC reference runs under results/reference/.
 
-Every method of the benchmark is compared with these: they give the columns agreement_hmc and tv_hmc. One file a task and
-seed, written when it is done; those that are there are skipped, so an interrupted run goes on where it stopped. A file made
-for other data, split, network or prior is refused and stays until --force. Runs on one core; all five seeds of all tasks take
-about an hour. Tasks whose data is not at hand are left out, with the reason.
+Every method of the benchmark is compared with these: they give the columns agreement_hmc and tv_hmc. One
+file a task and seed, written when it is done; those that are there are skipped, so an interrupted run goes on
+where it stopped. A file made for other data, split, network or prior is refused and stays until --force. Runs
+on one core; all five seeds of all tasks take about an hour. Tasks whose data is not at hand are left out,
+with the reason.
 """
 
 from __future__ import annotations
@@ -21,10 +22,22 @@ os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_cpu_multi_th
 
 import numpy as np
 import torch
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
 from benchmark_utils import provenance
 from benchmark_utils.chains import initial_chains, predicted_values, predictive_diagnostics
 from benchmark_utils.metrics import evaluate
-from benchmark_utils.nuts import MLPPosterior, NutsRun, compiled_nuts
+from benchmark_utils.mlp_posterior import MLPPosterior
+from benchmark_utils.nuts import NutsRun, compiled_nuts
 from benchmark_utils.reference import (
     FOLDER,
     FORMAT,
@@ -38,9 +51,6 @@ from benchmark_utils.sources import MissingDataError
 from benchmark_utils.task import Task
 from benchmark_utils.tasks import TASKS, load_task
 from fiberbnn import Network
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 
 QUANTILES = 64  # of the function at each test input, regression
 
@@ -64,7 +74,9 @@ SETTINGS = {
 }
 
 
-def make_reference(task: Task, settings: Settings, progress: Callable[[int], None] | None = None) -> Reference:
+def make_reference(
+    task: Task, settings: Settings, progress: Callable[[int], None] | None = None
+) -> Reference:
     """Return the reference of one task and seed from a run of NUTS.
 
     Args:
@@ -115,12 +127,18 @@ def summarise(task: Task, settings: Settings, run: NutsRun) -> Reference:
         levels = (np.arange(QUANTILES) + 0.5) / QUANTILES
         function = on_test[..., 0].reshape(-1, len(task.x_test))
         arrays["quantiles"] = np.quantile(function, levels, axis=0)
-        arrays |= {"test_mean": function.mean(0, dtype=np.float64), "test_sd": function.std(0, dtype=np.float64)}
+        arrays |= {
+            "test_mean": function.mean(0, dtype=np.float64),
+            "test_sd": function.std(0, dtype=np.float64),
+        }
         on_train = predicted_values(task, network, run.draws, task.x_train)[..., 0]
         arrays["train_sd"] = on_train.std((0, 1), dtype=np.float64)
         if task.x_plot is not None:
             on_plot = predicted_values(task, network, run.draws, task.x_plot)[..., 0]
-            arrays |= {"plot_mean": on_plot.mean((0, 1), dtype=np.float64), "plot_sd": on_plot.std((0, 1), dtype=np.float64)}
+            arrays |= {
+                "plot_mean": on_plot.mean((0, 1), dtype=np.float64),
+                "plot_sd": on_plot.std((0, 1), dtype=np.float64),
+            }
         in_gap = predicted_values(task, network, run.draws, torch.zeros_like(task.x_train[:1]))
         spread = {"sd_gap": float(in_gap.std()), "sd_data": float(arrays["train_sd"].mean())}
     reference = Reference(
@@ -135,7 +153,10 @@ def summarise(task: Task, settings: Settings, run: NutsRun) -> Reference:
             "commit": provenance.commit(),
         },
         # Half precision of a quantile is a hundredth of the noise that is put around it.
-        {name: values.astype(np.float16 if name == "quantiles" else np.float32) for name, values in arrays.items()},
+        {
+            name: values.astype(np.float16 if name == "quantiles" else np.float32)
+            for name, values in arrays.items()
+        },
     )
     reference.about["scores"] = {"nll": evaluate(reference.prediction(), task.y_test)["nll"]} | spread
     return reference
@@ -144,7 +165,18 @@ def summarise(task: Task, settings: Settings, run: NutsRun) -> Reference:
 def show(console: Console, references: list[Reference]) -> None:
     """Print what the stored references say about themselves."""
     table = Table(title="HMC references: agreement of the chains on test predictions")
-    names = ("task", "seed", "R-hat", "ESS min", "median", "diverged", "TV of a chain", "NLL", "10⁶ gradients", "min")
+    names = (
+        "task",
+        "seed",
+        "R-hat",
+        "ESS min",
+        "median",
+        "diverged",
+        "TV of a chain",
+        "NLL",
+        "10⁶ gradients",
+        "min",
+    )
     for name in names:
         table.add_column(name, justify="left" if name == "task" else "right", no_wrap=name == "task")
     for reference in references:
@@ -165,19 +197,27 @@ def show(console: Console, references: list[Reference]) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Make what is missing and print the diagnostics of all that was asked for; return 1 if a stored file was refused."""
+    """Make what is missing, print the diagnostics of all, and return 1 if a stored file was refused."""
     parser = argparse.ArgumentParser(prog="nox -s reference --", description=__doc__.split("\n\n", 1)[1])
     parser.add_argument("tasks", nargs="*", metavar="task", help=f"any of {', '.join(TASKS)} (default: all)")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(5)), help="default: 0 to 4")
     parser.add_argument("--force", action="store_true", help="make also those that are there")
-    parser.add_argument("--show", action="store_true", help="make nothing, print the diagnostics of what is there")
+    parser.add_argument(
+        "--show", action="store_true", help="make nothing, print the diagnostics of what is there"
+    )
     parser.add_argument("--output", type=Path, default=FOLDER, help="folder (default: results/reference)")
     options = parser.parse_args(arguments)
     if unknown := set(options.tasks) - set(TASKS):
         parser.error(f"no task {', '.join(sorted(unknown))}; there are {', '.join(TASKS)}")
     torch.set_num_threads(1)
     console, references, refused = Console(), [], False
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     # Seed by seed: an interrupted run leaves whole seeds.
     jobs = [(name, seed) for seed in options.seeds for name in options.tasks or TASKS]
     with Progress(*columns, console=console) as bars:

@@ -58,9 +58,9 @@ class ScaleAdaptation:
 def has_settled(rise: Tensor, n_params: int, *, least_ratio: float, tolerance: float) -> bool:
     """Return whether the energy rises [T, K] above the MAP have stopped growing.
 
-    Two things are asked. Their mean over the last quarter of the steps has come near the P/2 nats of equipartition: without
+    Two things are asked. Their mean over the last third of the steps has come near the P/2 nats of equipartition: without
     this a slow rise from far below looks settled in the noise of few particles. And it is no longer growing: particle by
-    particle, the last quarter exceeds the quarter before by less than `tolerance` of P/2, or than the standard error.
+    particle, the last third exceeds the third before by less than `tolerance` of P/2, or than the standard error.
 
     Args:
         rise: U - U(MAP) after each step, [T, K], nats.
@@ -68,10 +68,10 @@ def has_settled(rise: Tensor, n_params: int, *, least_ratio: float, tolerance: f
         least_ratio: share of P/2 that must be reached.
         tolerance: growth, as a share of P/2, that counts as none.
     """
-    quarter = len(rise) // 4
-    if quarter < 1:
+    third = len(rise) // 3
+    if third < 1:
         return False
-    last, before = rise[-quarter:].mean(dim=0), rise[-2 * quarter : -quarter].mean(dim=0)
+    last, before = rise[-third:].mean(dim=0), rise[-2 * third : -third].mean(dim=0)
     growth = last - before
     standard_error = float(growth.std()) / math.sqrt(len(growth)) if len(growth) > 1 else 0.0
     equipartition = n_params / 2

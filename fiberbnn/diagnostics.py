@@ -1,12 +1,15 @@
 """What a fitted posterior says about itself, and the warnings that follow."""
 
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 
 import torch
 from torch import Tensor
 
-from .likelihood import Gaussian, Likelihood
+from .likelihood import Categorical, Likelihood
+from .network import Network
+from .predictive import outputs_of, predictions_of, predictive_nll, split_r_hat, spread
+from .trajectory import Trajectory
 
 
 @dataclass(frozen=True)
@@ -93,41 +96,63 @@ def warnings_of(d: Diagnostics) -> tuple[str, ...]:
     return tuple(found)
 
 
-def predictive_nll(likelihood: Likelihood, outputs: Tensor, y: Tensor) -> tuple[float, float]:
-    """Return the mean NLL of the averaged predictive, and the mean over single samples, in nats an example.
+def judged(
+    d: Diagnostics,
+    network: Network,
+    likelihood: Likelihood,
+    samples: Tensor,
+    walk: Trajectory | None,
+    x: Tensor,
+    y: Tensor,
+) -> Diagnostics:
+    """Return diagnostics with what held-out data say added.
 
     Args:
-        likelihood: what the outputs mean.
-        outputs: of S weight samples, [S, N, C].
-        y: labels [N] or targets [N, C].
-    """
-    outputs = outputs.double()
-    if isinstance(likelihood, Gaussian):
-        residual = (outputs - y.double()) / likelihood.noise_std
-        constant = math.log(likelihood.noise_std * math.sqrt(2 * math.pi))
-        log_p = -(0.5 * residual.square() + constant).sum(-1)
-    else:
-        log_p = outputs.log_softmax(-1).gather(-1, y[None, :, None].expand(len(outputs), -1, -1)).squeeze(-1)
-    averaged = torch.logsumexp(log_p, dim=0) - math.log(len(outputs))
-    return -float(averaged.mean()), -float(log_p.mean())
-
-
-def split_r_hat(chains: Tensor) -> Tensor:
-    """Return the split R-hat of chains [K, T, ...] for every entry of the rest of the shape.
-
-    Each chain is cut in two; the result compares the variance between the halves with that within. Entries that do not
-    vary at all get 1.
+        d: what is known from the fit.
+        network: the module as a function of weights; its own weights are the MAP.
+        likelihood: what outputs mean.
+        samples: of the latent posterior, [S, P].
+        walk: the walk that it was fitted to, if it is at hand.
+        x, y: held-out inputs [N, ...], and labels [N] or targets [N, C].
 
     Raises:
-        ValueError: if there are fewer than two draws a half.
-
-    Source: Gelman et al. (2013), Bayesian Data Analysis, 3rd edition, section 11.4.
+        ValueError: if the data do not fit model and likelihood.
     """
-    half = chains.shape[1] // 2
-    if half < 2:
-        raise ValueError(f"split R-hat needs at least four draws a chain; got {chains.shape[1]}")
-    halves = torch.cat([chains[:, :half], chains[:, -half:]]).double()
-    within = halves.var(dim=1).mean(dim=0)
-    between = halves.mean(dim=1).var(dim=0)
-    r_hat = ((half - 1) / half + between / within).sqrt()
-    return torch.where(within > 0, r_hat, torch.ones_like(r_hat))
+    map_outputs = outputs_of(network, network.weights[None], x)
+    y = y.to(map_outputs) if y.is_floating_point() else y.to(map_outputs.device)
+    likelihood.check(map_outputs[0], y)
+    outputs = outputs_of(network, samples, x)
+    predictions = predictions_of(likelihood, outputs)
+    averaged, single = predictive_nll(likelihood, outputs, y)
+    d = replace(
+        d,
+        nll_map=predictive_nll(likelihood, map_outputs, y)[0],
+        nll_latent=averaged,
+        nll_single=single,
+        spread_latent=spread(predictions),
+    )
+    if walk is not None:
+        d = _with_walk(d, likelihood, outputs_of(network, walk.weights, x), predictions, walk, y)
+    return replace(d, warnings=warnings_of(d))
+
+
+def _with_walk(
+    d: Diagnostics, likelihood: Likelihood, outputs: Tensor, latent_predictions: Tensor, walk: Trajectory, y: Tensor
+) -> Diagnostics:
+    """Add what compares the latent posterior with the walk's own snapshots, whose outputs are [M, N, C]."""
+    predictions = predictions_of(likelihood, outputs)
+    n_particles = int(walk.particle.unique().numel())
+    chains = predictions.unflatten(0, (-1, n_particles)).transpose(0, 1)  # [K, T, N, C]
+    r_hat = split_r_hat(chains) if n_particles > 1 and chains.shape[1] >= 4 else torch.tensor(math.nan)
+    tv = math.nan
+    if isinstance(likelihood, Categorical):
+        difference = predictions.mean(dim=0) - latent_predictions.mean(dim=0)
+        tv = float(0.5 * difference.abs().sum(-1).mean())
+    return replace(
+        d,
+        nll_walk=predictive_nll(likelihood, outputs, y)[0],
+        spread_walk=spread(predictions),
+        tv_latent=tv,
+        r_hat_median=float(r_hat.median()),
+        r_hat_max=float(r_hat.max()),
+    )

@@ -1,17 +1,25 @@
 """A module as a function of flat weights."""
 
 import copy
+from collections.abc import Callable
 
 import torch
 from fiberbnn_kernels import MLPLayout, mlp_forward
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
+from torch.nn import functional as F
 
 ACTIVATION_NAMES: dict[type[nn.Module], str] = {
     nn.Tanh: "tanh",
     nn.ReLU: "relu",
     nn.SiLU: "silu",
     nn.GELU: "gelu",
+}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "tanh": torch.tanh,
+    "relu": torch.relu,
+    "silu": F.silu,
+    "gelu": F.gelu,
 }
 
 
@@ -69,6 +77,21 @@ class Network:
             if self.mlp_layout is not None:
                 return mlp_forward(weights, x, self.mlp_layout)
             return vmap(self.apply, in_dims=(0, None))(weights, x)
+
+    def apply_each(self, weights: Tensor, x: Tensor) -> Tensor:
+        """Return the outputs for each weight vector of [S, P], [S, N, C]; differentiable.
+
+        A perceptron runs as batched matrix products; anything else through `torch.func.vmap`.
+        """
+        if self.mlp_layout is None:
+            return vmap(self.apply, in_dims=(0, None))(weights, x)
+        activation = ACTIVATIONS[self.mlp_layout.activation]
+        h = x.expand(len(weights), *x.shape)
+        for i, at in enumerate(self.mlp_layout.layers()):
+            w = weights[:, at.weight : at.bias].unflatten(1, (at.n_out, at.n_in))
+            b = weights[:, None, at.bias : at.bias + at.n_out]
+            h = torch.baddbmm(b, activation(h) if i else h, w.mT)
+        return h
 
     def check_weights(self, weights: Tensor) -> None:
         """Raise ValueError if `weights` is not [S, P] with S > 0."""

@@ -1,6 +1,5 @@
 """MetricBNN: the posterior of a trained network, in the shape of laplace-torch."""
 
-import math
 import os
 import warnings
 from dataclasses import asdict, replace
@@ -10,28 +9,22 @@ import torch
 from torch import Tensor, nn
 
 from . import saved
-from .autoencoder import Autoencoder
-from .basis import Basis
 from .curvature import diagonal_scale, ggn_diagonal
 from .data import Data, collect
-from .density import LatentDensity
-from .diagnostics import Diagnostics, predictive_nll, split_r_hat, warnings_of
+from .diagnostics import Diagnostics, judged, warnings_of
 from .energy import Cost, Energy
 from .latent import LatentPosterior, LatentSettings
 from .likelihood import Categorical, Gaussian, Likelihood, fitted_noise_std
 from .memory import check_fits, peak_mib
 from .network import Network
+from .predictive import outputs_of, predictions_of
 from .trajectory import Trajectory, WalkSchedule, walk_from
 from .walk import WalkSettings
-
-# Examples of one prediction pass are bounded so that [S, N, C] outputs of a batch stay below this.
-PREDICT_BYTES = 1 << 28
-
 
 class MetricBNN:
     """A Bayesian neural network from a trained one, by a walk around its weights and a latent model of the walk.
 
-    Our reading of "Walking on the Fiber" (arXiv 2512.01500); METHOD in the documentation says what is the paper's.
+    Our reading of "Walking on the Fiber" (arXiv 2512.01500); docs/method.md says what is the paper's.
 
     Args:
         model: the trained module; it is copied, never changed.
@@ -160,8 +153,8 @@ class MetricBNN:
             RuntimeError: before `fit` or `load`.
             ValueError: if x is empty or not finite.
         """
-        outputs = self._outputs(self._fitted().sample(n_samples, seed=self.seed), x)
-        return outputs.softmax(-1) if isinstance(self.likelihood, Categorical) else outputs
+        outputs = outputs_of(self.network, self._fitted().sample(n_samples, seed=self.seed), x)
+        return predictions_of(self._known_likelihood(), outputs)
 
     def __call__(self, x: Tensor, n_samples: int = 100) -> Tensor | tuple[Tensor, Tensor]:
         """Return the averaged predictive: probabilities [N, C], or mean and variance [N, C] of a regression.
@@ -184,23 +177,9 @@ class MetricBNN:
             RuntimeError: before `fit` or `load`.
             ValueError: if the data do not fit model and likelihood.
         """
-        latent, likelihood = self._fitted(), self._known_likelihood()
         x, y = collect(val_data)
-        map_outputs = self._outputs(self.network.weights[None], x)
-        y = y.to(map_outputs) if y.is_floating_point() else y.to(map_outputs.device)
-        likelihood.check(map_outputs[0], y)
-        outputs = self._outputs(latent.sample(n_samples, seed=self.seed), x)
-        averaged, single = predictive_nll(likelihood, outputs, y)
-        found = replace(
-            self._diagnostics,
-            nll_map=predictive_nll(likelihood, map_outputs, y)[0],
-            nll_latent=averaged,
-            nll_single=single,
-            spread_latent=_spread(likelihood, outputs),
-        )
-        if self.trajectory is not None:
-            found = self._with_walk(found, self.trajectory, outputs, x, y)
-        return replace(found, warnings=warnings_of(found))
+        samples = self._fitted().sample(n_samples, seed=self.seed)
+        return judged(self._diagnostics, self.network, self._known_likelihood(), samples, self.trajectory, x, y)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the tensors that make up the posterior.
@@ -208,12 +187,7 @@ class MetricBNN:
         Raises:
             RuntimeError: before `fit` or `load`.
         """
-        latent = self._fitted()
-        density = latent.density
-        tensors = {"map_weights": self.network.weights}
-        tensors |= {f"basis.{name}": getattr(latent.basis, name) for name in Basis.__dataclass_fields__}
-        tensors |= {f"autoencoder.{name}": t for name, t in latent.autoencoder.state_dict().items()}
-        return tensors | {"density.points": density.points, "density.mean": density.mean, "density.factor": density.factor}
+        return {"map_weights": self.network.weights, **saved.latent_tensors(self._fitted())}
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the posterior to a safetensors file; the walk itself is not kept.
@@ -222,15 +196,13 @@ class MetricBNN:
             RuntimeError: before `fit` or `load`.
             OSError: if the folder cannot be written.
         """
-        density, likelihood = self._fitted().density, self._known_likelihood()
+        likelihood = self._known_likelihood()
         settings: dict[str, Any] = {
             "likelihood": likelihood.kind,
             "noise_std": likelihood.noise_std if isinstance(likelihood, Gaussian) else None,
             "prior_precision": self.prior_precision,
             "seed": self.seed,
-            "hidden": self._fitted().autoencoder.encoder.inner.out_features,
-            "bandwidth": density.bandwidth,
-            "stretch": density.stretch,
+            "latent": saved.latent_settings(self._fitted()),
             "diagnostics": asdict(self._diagnostics),
         }
         saved.save(path, self.state_dict(), settings, self.network)
@@ -255,15 +227,7 @@ class MetricBNN:
             prior_precision=settings["prior_precision"],
             seed=settings["seed"],
         )
-        basis = Basis(**{name: tensors[f"basis.{name}"] for name in Basis.__dataclass_fields__})
-        mean = tensors["density.mean"]
-        autoencoder = Autoencoder(basis.deviations, len(mean), settings["hidden"])
-        prefix = "autoencoder."
-        autoencoder.load_state_dict({k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)})
-        density = LatentDensity(
-            tensors["density.points"], mean, tensors["density.factor"], settings["bandwidth"], settings["stretch"]
-        )
-        posterior.latent_posterior = LatentPosterior(basis, autoencoder.requires_grad_(False), density)
+        posterior.latent_posterior = saved.latent_from(tensors, settings["latent"])
         stored = settings["diagnostics"]
         posterior._diagnostics = Diagnostics(**{**stored, "warnings": tuple(stored["warnings"])})
         return posterior
@@ -277,14 +241,6 @@ class MetricBNN:
         if self.likelihood is None:
             raise RuntimeError("the noise has not been fitted yet: call fit(train_data) first, or give noise_std")
         return self.likelihood
-
-    def _outputs(self, weights: Tensor, x: Tensor) -> Tensor:
-        """Outputs of weight samples [S, P] on x, [S, N, C], in batches of bounded memory."""
-        if len(x) == 0 or (x.is_floating_point() and not x.isfinite().all()):
-            raise ValueError("x is empty, or holds NaN or infinite values")
-        x = x.to(self.network.weights) if x.is_floating_point() else x.to(self.network.weights.device)
-        rows = max(1, PREDICT_BYTES // (len(weights) * 64 * 4))
-        return torch.cat([self.network(weights, batch) for batch in x.split(rows)], dim=1)
 
     def _fit_diagnostics(self, energy: Energy, cost: Cost) -> Diagnostics:
         """What is known after the fit, without held-out data."""
@@ -304,27 +260,6 @@ class MetricBNN:
         )
         return replace(found, warnings=warnings_of(found))
 
-    def _with_walk(self, found: Diagnostics, walk: Trajectory, latent_outputs: Tensor, x: Tensor, y: Tensor) -> Diagnostics:
-        """Add what compares the latent posterior with the walk's own snapshots."""
-        likelihood = self._known_likelihood()
-        outputs = self._outputs(walk.weights, x)
-        predictions = outputs.softmax(-1) if isinstance(likelihood, Categorical) else outputs
-        n_particles = int(walk.particle.unique().numel())
-        chains = predictions.unflatten(0, (-1, n_particles)).transpose(0, 1)
-        r_hat = split_r_hat(chains) if chains.shape[1] >= 4 else predictions.new_tensor(math.nan)
-        tv = math.nan
-        if isinstance(likelihood, Categorical):
-            difference = predictions.mean(dim=0) - latent_outputs.softmax(-1).mean(dim=0)
-            tv = float(0.5 * difference.abs().sum(-1).mean())
-        return replace(
-            found,
-            nll_walk=predictive_nll(likelihood, outputs, y)[0],
-            spread_walk=_spread(likelihood, outputs),
-            tv_latent=tv,
-            r_hat_median=float(r_hat.median()),
-            r_hat_max=float(r_hat.max()),
-        )
-
 
 def _likelihood(kind: str | Likelihood, noise_std: float | None) -> Likelihood | None:
     """The likelihood that was asked for; None for a regression whose noise is yet to be fitted."""
@@ -337,12 +272,6 @@ def _likelihood(kind: str | Likelihood, noise_std: float | None) -> Likelihood |
     if kind == "regression":
         return None if noise_std is None else Gaussian(noise_std)
     raise ValueError(f'likelihood must be "classification", "regression", Categorical() or Gaussian(...); got {kind!r}')
-
-
-def _spread(likelihood: Likelihood, outputs: Tensor) -> float:
-    """Mean standard deviation of predictions [S, N, C] over samples."""
-    predictions = outputs.softmax(-1) if isinstance(likelihood, Categorical) else outputs
-    return float(predictions.double().std(dim=0).mean()) if len(predictions) > 1 else 0.0
 
 
 def _warn_unless_at_minimum(energy: Energy, weights: Tensor, seed: int) -> None:

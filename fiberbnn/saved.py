@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import tempfile
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from .autoencoder import Autoencoder
+from .basis import Basis
+from .density import LatentDensity
+from .latent import LatentPosterior
 from .network import Network
 
 FORMAT = "fiberbnn-posterior"
@@ -80,3 +85,33 @@ def load(path: str | os.PathLike[str], network: Network) -> tuple[dict[str, Tens
     like = network.weights
     moved = {name: t.to(like) if t.is_floating_point() else t.to(like.device) for name, t in tensors.items()}
     return moved, json.loads(metadata["settings"])
+
+
+def latent_tensors(latent: LatentPosterior) -> dict[str, Tensor]:
+    """Return the tensors of a latent posterior by name."""
+    basis = {f"basis.{field.name}": getattr(latent.basis, field.name) for field in fields(Basis)}
+    autoencoder = {f"autoencoder.{name}": tensor for name, tensor in latent.autoencoder.state_dict().items()}
+    density = {f"density.{name}": getattr(latent.density, name) for name in ("points", "mean", "factor")}
+    return basis | autoencoder | density
+
+
+def latent_settings(latent: LatentPosterior) -> dict[str, float]:
+    """Return what `latent_from` needs beside the tensors."""
+    return {
+        "hidden": latent.autoencoder.encoder.inner.out_features,
+        "bandwidth": latent.density.bandwidth,
+        "stretch": latent.density.stretch,
+    }
+
+
+def latent_from(tensors: dict[str, Tensor], settings: dict[str, float]) -> LatentPosterior:
+    """Return the latent posterior of `latent_tensors` and `latent_settings`."""
+
+    def part(prefix: str) -> dict[str, Tensor]:
+        return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+
+    basis = Basis(**part("basis."))
+    density = LatentDensity(**part("density."), bandwidth=settings["bandwidth"], stretch=settings["stretch"])
+    autoencoder = Autoencoder(basis.deviations, len(density.mean), int(settings["hidden"]))
+    autoencoder.load_state_dict(part("autoencoder."))
+    return LatentPosterior(basis, autoencoder.requires_grad_(False), density)

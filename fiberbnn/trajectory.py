@@ -32,19 +32,19 @@ class WalkSchedule:
         target_acceptance: mean acceptance probability that the step size is steered to.
         first_step: c of the first step size, c / sqrt(largest eigenvalue at the MAP); of every step in the literal mode.
         least_ratio: share of the P/2 nats of equipartition that the energy must have reached to count as settled.
-        settled_tolerance: growth of the energy per quarter of the warm-up, as a share of P/2, that counts as settled.
+        settled_tolerance: growth of the energy per third of the warm-up, as a share of P/2, that counts as settled.
 
     Raises:
         ValueError: if a setting is out of range.
     """
 
-    max_steps: int = 300
-    min_warmup: int = 50
+    max_steps: int = 290
+    min_warmup: int = 60
     n_snapshots: int = 10
     target_acceptance: float = 0.8
     first_step: float = 0.5
-    least_ratio: float = 0.8
-    settled_tolerance: float = 0.03
+    least_ratio: float = 0.85
+    settled_tolerance: float = 0.05
 
     def __post_init__(self) -> None:
         if self.max_steps < 2 or self.min_warmup < 1 or self.n_snapshots < 1:

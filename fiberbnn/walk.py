@@ -49,7 +49,7 @@ class WalkSettings:
     """
 
     drift: Literal["persistent", "literal"] = "persistent"
-    friction: float = 0.3
+    friction: float = 0.1
     metropolis: bool = False
     energy_error_limit: float = 10.0
     drift_length: float = 1.0
@@ -98,13 +98,15 @@ def init(
 ) -> WalkState:
     """Return K particles at one weight vector [P], each with a drift of uniform orientation.
 
-    The persistent drift has length sqrt(P): it is a draw of the Maxwell velocity but for its length, which has
-    a relative spread of only 1/sqrt(2P). The literal drift has length one.
+    The persistent drift has length sqrt(2P). A Maxwell velocity has sqrt(P), P/2 nats of kinetic energy; but the
+    particles start without the P/2 nats of potential energy that equipartition gives them, and would need the time
+    1/friction to take them from the noise. With both halves in the drift they stand on the typical set's energy from
+    the first step. The literal drift has length one.
     """
     normal = _noise(weights.expand(n_particles, -1), 0, seed, DRIFT_STREAM, particle0)
     drift = normal / normal.norm(dim=1, keepdim=True)
     if settings.drift == "persistent":
-        drift = drift * math.sqrt(len(weights))
+        drift = drift * math.sqrt(2 * len(weights))
     particles = weights.repeat(n_particles, 1)
     value, gradient = energy.value_and_grad(particles)
     return WalkState(particles, drift, value, gradient, 0)

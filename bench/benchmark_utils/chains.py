@@ -6,17 +6,18 @@ import warnings
 
 import numpy as np
 import torch
-from fiberbnn import Network
 from torch.nn.utils import parameters_to_vector
 
 from benchmark_utils.task import Task
+from fiberbnn import Network
 
 
 def initial_chains(task: Task, n_chains: int) -> np.ndarray:
     """Return the weights of untrained networks, each of its own seed, [R, P], float32.
 
-    Chains that start apart and end together are what R-hat can judge. Warm-up finds the way down: chains from draws
-    of the prior, which start far higher, agreed as well (R-hat of predictions on the gap tasks at most 1.003).
+    Chains that start apart and end together are what R-hat can judge. Warm-up finds the way down: chains
+    from draws of the prior, which start far higher, agreed as well (R-hat of predictions at most 1.003 on
+    gap-1-10-10-1).
     """
     seeds = [1000 + 100 * task.seed + chain for chain in range(n_chains)]
     chains = [parameters_to_vector(task.make_model(seed).parameters()) for seed in seeds]
@@ -24,18 +25,18 @@ def initial_chains(task: Task, n_chains: int) -> np.ndarray:
 
 
 def predicted_values(task: Task, network: Network, draws: np.ndarray, x: torch.Tensor) -> np.ndarray:
-    """Return what each draw predicts at x [N, D]: class probabilities or outputs, [R, S, N, C], of draws [R, S, P]."""
+    """Return the class probabilities or outputs, [R, S, N, C], of draws [R, S, P] at x [N, D]."""
     outputs = network(torch.from_numpy(draws).flatten(0, 1), x)
     values = outputs.softmax(-1) if task.kind == "classification" else outputs
     return values.numpy().reshape(*draws.shape[:2], *values.shape[1:])
 
 
 def predictive_diagnostics(values: np.ndarray) -> dict[str, float]:
-    """Return how well chains agree on predictions; the weights themselves never mix over a network's symmetries.
+    """Return how well chains agree on predictions; weights never mix over a network's symmetries.
 
     Args:
-        values: predicted quantities of each draw, [R, S, ...] (R chains, S draws), such as class probabilities at
-            test points. Quantities that never vary are left out, and one of two class probabilities.
+        values: predicted quantities of each draw, [R, S, ...] (R chains, S draws), such as class
+            probabilities at test points. What never varies is left out, and one of two class probabilities.
 
     Returns:
         rhat_max: largest rank-normalised split R-hat over the quantities; ess_min, ess_median: bulk

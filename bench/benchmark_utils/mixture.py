@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import torch
-from fiberbnn import Network
 from torch import Tensor
 
 from benchmark_utils.prediction import Prediction
+from fiberbnn import Network
 
 
-def mixture_prediction(network: Network, weights: Tensor, x: Tensor, noise_std: float | None = None) -> Prediction:
+def mixture_prediction(
+    network: Network, weights: Tensor, x: Tensor, noise_std: float | None = None
+) -> Prediction:
     """Return the prediction of weight samples at inputs.
 
     Args:

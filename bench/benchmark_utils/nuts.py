@@ -1,17 +1,12 @@
-"""NUTS by blackjax for multilayer perceptrons over flat weights (Hoffman and Gelman 2014, JMLR 15).
-
-The network is written again in JAX over the weights that torch flattens, because a gradient costs a fifth
-of one that is called back into torch. Import needs jax and blackjax (extra `hmc`).
-"""
+"""NUTS by blackjax (Hoffman and Gelman 2014, JMLR 15). Import needs jax and blackjax (extra `hmc`)."""
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any, Literal
+from typing import Any
 
 import blackjax
 import jax
@@ -19,84 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-_ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
-    "tanh": jnp.tanh,
-    "relu": jax.nn.relu,
-    "silu": jax.nn.silu,
-    "gelu": partial(jax.nn.gelu, approximate=False),
-}
-
-
-@dataclass(frozen=True)
-class MLPPosterior:
-    """The posterior of an MLP's flat weights [P], in the order of torch's parameters_to_vector.
-
-    Attributes:
-        widths: (D, hidden..., C).
-        activation: tanh, relu, silu or gelu.
-        kind: "classification" (softmax) or "regression" (Gaussian noise).
-        prior_precision: 1 / variance of the Gaussian prior on each weight.
-        noise_std: of the observation noise; None for classification.
-
-    Raises:
-        ValueError: for an unknown activation or kind, or a regression without noise.
-    """
-
-    widths: tuple[int, ...]
-    activation: str
-    kind: Literal["classification", "regression"]
-    prior_precision: float = 1.0
-    noise_std: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.activation not in _ACTIVATIONS:
-            raise ValueError(f"activation must be one of {', '.join(_ACTIVATIONS)}, not {self.activation!r}")
-        if self.kind not in ("classification", "regression"):
-            raise ValueError(f"kind must be 'classification' or 'regression', not {self.kind!r}")
-        if self.kind == "regression" and self.noise_std is None:
-            raise ValueError("regression needs noise_std, the standard deviation of the observation noise")
-
-    @property
-    def n_params(self) -> int:
-        """Return P."""
-        return sum((n_in + 1) * n_out for n_in, n_out in zip(self.widths[:-1], self.widths[1:], strict=True))
-
-    def prepare(self, x: np.ndarray, y: np.ndarray) -> tuple[Array, Array]:
-        """Return inputs [D, N] and targets [C, N] (one-hot for classification), float32, of x [N, D] and y."""
-        targets = np.eye(self.widths[-1])[np.asarray(y)] if self.kind == "classification" else np.asarray(y)
-        return jnp.asarray(np.asarray(x).T, jnp.float32), jnp.asarray(targets.T, jnp.float32)
-
-    def outputs(self, weights: Array, x: Array) -> Array:
-        """Return the network's outputs [C, N] for weights [P] at x [D, N].
-
-        Features first: the long example axis is contiguous, which halves a gradient of the narrow nets on a CPU.
-        """
-        act, at = _ACTIVATIONS[self.activation], 0
-        for layer, (n_in, n_out) in enumerate(zip(self.widths[:-1], self.widths[1:], strict=True)):
-            kernel = weights[at : at + n_in * n_out].reshape(n_out, n_in)
-            at += n_in * n_out
-            x = kernel @ x + weights[at : at + n_out, None]
-            at += n_out
-            if layer < len(self.widths) - 2:
-                x = act(x)
-        return x
-
-    def log_density(self, weights: Array, x: Array, targets: Array) -> Array:
-        """Return log p(y | x, w) - prior_precision / 2 |w|^2, [], nats: minus fiberbnn's energy U.
-
-        Args:
-            weights: flat weights, [P].
-            x: inputs, [D, N], as `prepare` gives them.
-            targets: [C, N], as `prepare` gives them.
-        """
-        out = self.outputs(weights, x)
-        if self.noise_std is None:
-            # A product with one-hot labels, because the gradient of a gather is a slow scatter.
-            log_likelihood = (targets * out).sum() - jax.nn.logsumexp(out, axis=0).sum()
-        else:
-            constant = targets.size * math.log(self.noise_std * math.sqrt(2 * math.pi))
-            log_likelihood = -0.5 * ((out - targets) ** 2).sum() / self.noise_std**2 - constant
-        return log_likelihood - 0.5 * self.prior_precision * weights @ weights
+from benchmark_utils.mlp_posterior import MLPPosterior
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,10 +43,11 @@ class NutsRun:
 
 
 class Nuts:
-    """NUTS with Stan's window adaptation of step size and diagonal mass matrix, compiled once for all chains and data.
+    """NUTS with Stan's window adaptation of step size and diagonal mass matrix.
 
-    The chains run one after the other: a vmapped tree runs until the deepest of the chains is done, and on one
-    CPU core a batch of gradients costs as much as its members (one: 67, two together: 2 x 109 microseconds on Australian).
+    Compiled once for all chains and all data of one size. The chains run one after the other: a vmapped tree
+    runs until the deepest of the chains is done, and on one CPU core two gradients together were no cheaper
+    than two alone (on Australian 109 microseconds each against 67).
 
     Args:
         posterior: what to sample.
@@ -154,12 +73,14 @@ class Nuts:
         self.posterior, self.n_warmup, self.thin, self.block = posterior, n_warmup, thin, block
         kernel = blackjax.nuts.build_kernel()
 
-        def warm_up(data: tuple[Array, Array], key: Array, position: Array) -> tuple[Any, Array, Array, Array]:
+        def warm_up(
+            data: tuple[Array, Array], key: Array, position: Array
+        ) -> tuple[Any, Array, Array, Array]:
             adaptation = blackjax.window_adaptation(
                 blackjax.nuts,
                 lambda weights: posterior.log_density(weights, *data),
                 target_acceptance_rate=target_acceptance,
-                # The default of 1 spends the first transitions on divergences at the steps that these nets need.
+                # The default of 1 wastes the first transitions on divergences: these nets need 0.001 to 0.1.
                 initial_step_size=0.01,
                 adaptation_info_fn=lambda state, info, adaptation_state: info.num_integration_steps,
                 max_num_doublings=max_tree_depth,
@@ -167,11 +88,18 @@ class Nuts:
             (state, parameters), steps = adaptation.run(key, position, n_warmup)
             return state, parameters["step_size"], parameters["inverse_mass_matrix"], steps.sum()
 
-        def draw_block(data: tuple[Array, Array], key: Array, state: Any, step_size: Array, inverse_mass: Array) -> tuple:
+        def draw_block(
+            data: tuple[Array, Array], key: Array, state: Any, step_size: Array, inverse_mass: Array
+        ) -> tuple:
             def transition(carry: tuple[Any, Array], key: Array) -> tuple[tuple[Any, Array], None]:
                 density = partial(posterior.log_density, x=data[0], targets=data[1])
                 state, info = kernel(key, carry[0], density, step_size, inverse_mass, max_tree_depth)
-                seen = (info.num_integration_steps, info.is_divergent, info.acceptance_rate, info.num_trajectory_expansions)
+                seen = (
+                    info.num_integration_steps,
+                    info.is_divergent,
+                    info.acceptance_rate,
+                    info.num_trajectory_expansions,
+                )
                 return (state, carry[1] + jnp.stack([jnp.float32(value) for value in seen])), None
 
             def stored(carry: tuple[Any, Array], key: Array) -> tuple[tuple[Any, Array], tuple[Array, Array]]:

@@ -1,4 +1,4 @@
-"""Stored predictions of long HMC runs: the posterior that every method is compared with, without running it again."""
+"""Stored predictions of long HMC runs: what every method is compared with, without running them again."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class Reference:
     """What is kept of one long run.
 
     Attributes:
-        about: what it was made for and with: format, the task's identity (see `identity`), settings, diagnostics,
-            scores, costs, versions. Plain JSON.
-        arrays: float32. Classification: probs [N, C], averaged over all draws, on the test inputs. Regression: quantiles
-            [Q, N] (float16) of the function on the test inputs at levels (q + 1/2) / Q; mean and sd of the function over all
-            draws, observation noise not included, on the test inputs (test_mean, test_sd [N]), on x_plot
-            (plot_mean, plot_sd [M]) and on the training inputs (train_sd).
+        about: what it was made for and with: format, the task's identity (see `identity`), settings,
+            diagnostics, scores, costs, versions. Plain JSON.
+        arrays: float32. Classification: probs [N, C], averaged over all draws, on the test inputs.
+            Regression: quantiles [Q, N] (float16) of the function on the test inputs at levels (q + 1/2) / Q;
+            mean and sd of the function over all draws, observation noise not included, on the test inputs
+            (test_mean, test_sd [N]), on x_plot (plot_mean, plot_sd [M]) and on the training data (train_sd).
     """
 
     about: dict[str, Any]
@@ -42,8 +42,8 @@ class Reference:
     def prediction(self) -> Prediction:
         """Return the posterior predictive on the task's test inputs.
 
-        Of a regression, the mixture whose components sit at the function's quantiles, input by input: every marginal is
-        kept, to the spacing of the quantiles, in far fewer numbers than the draws.
+        Of a regression, the mixture whose components sit at the function's quantiles, input by input: every
+        marginal is kept, to the spacing of the quantiles, in far fewer numbers than the draws.
         """
         if "probs" in self.arrays:
             return Prediction(log_probs=torch.from_numpy(self.arrays["probs"]).double().log()[None])
@@ -54,7 +54,7 @@ class Reference:
 def identity(task: Task) -> dict[str, Any]:
     """Return what a reference depends on: content, split, network, prior, noise. Plain JSON.
 
-    The labels tell the split exactly; the inputs, whose last bits differ between machines, are told by their norms.
+    The labels tell the split exactly; the inputs, whose last bits differ between machines, go by their norms.
     """
     labels = hashlib.sha256()
     for y in (task.y_train, task.y_test):
@@ -77,7 +77,9 @@ def differences(stored: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
 
     def same(name: str) -> bool:
         if name == "input_norms" and name in stored:
-            return all(math.isclose(a, b, rel_tol=1e-4) for a, b in zip(stored[name], wanted[name], strict=True))
+            return all(
+                math.isclose(a, b, rel_tol=1e-4) for a, b in zip(stored[name], wanted[name], strict=True)
+            )
         return bool(stored.get(name) == wanted[name])
 
     return [name for name in wanted if not same(name)]
@@ -89,13 +91,14 @@ def reference_path(name: str, seed: int, folder: Path = FOLDER) -> Path:
 
 
 def save_reference(reference: Reference, folder: Path = FOLDER) -> Path:
-    """Write a reference beside its place and rename it, so that no half-written file is ever found; return its path."""
+    """Write a reference and return its path; written beside and renamed, so never found half-written."""
     path = reference_path(reference.about["identity"]["task"], reference.about["identity"]["seed"], folder)
     folder.mkdir(parents=True, exist_ok=True)
     beside = path.with_suffix(f".{os.getpid()}.part")
     try:
         with beside.open("wb") as file:
-            np.savez_compressed(file, about=np.array(json.dumps(reference.about)), **reference.arrays)
+            arrays: dict[str, Any] = {"about": np.array(json.dumps(reference.about)), **reference.arrays}
+            np.savez_compressed(file, **arrays)
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
@@ -120,14 +123,19 @@ def load_reference(task: Task, folder: Path = FOLDER) -> Reference | None:
     except Exception as error:  # a damaged zip file raises a dozen kinds
         raise ValueError(f"{path.name} cannot be read ({error}); make it again: nox -s reference") from error
     if version != FORMAT:
-        raise ValueError(f"{path.name} has format {version}, this code reads {FORMAT}; make it again: nox -s reference")
+        raise ValueError(
+            f"{path.name} has format {version}, this code reads {FORMAT}; make it again: nox -s reference"
+        )
     if wrong := differences(found, identity(task)):
-        raise ValueError(f"{path.name} was made with another {', '.join(wrong)}; make it again: nox -s reference -- --force")
+        raise ValueError(
+            f"{path.name} was made with another {', '.join(wrong)}; "
+            "make it again: nox -s reference -- --force"
+        )
     return Reference(about, arrays)
 
 
 def reference_prediction(task: Task, folder: Path = FOLDER) -> Prediction | None:
-    """Return what the reference predicts on the task's test inputs, or None, with a warning if it had to be refused."""
+    """Return what the reference predicts on the test inputs, or None; warns if it had to be refused."""
     try:
         reference = load_reference(task, folder)
     except ValueError as error:

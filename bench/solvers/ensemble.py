@@ -1,11 +1,12 @@
-"""Deep ensembles (Lakshminarayanan et al. 2017, arXiv:1612.01474): networks trained from several initial weights."""
+"""Deep ensembles: networks from several initial weights (Lakshminarayanan et al. 2017, arXiv:1612.01474)."""
 
 from typing import Any
 
 import torch
+from benchopt import BaseSolver
+
 from benchmark_utils.mixture import mixture_prediction
 from benchmark_utils.task import Task
-from benchopt import BaseSolver
 from fiberbnn import MapFit, Network, fit_map
 
 
@@ -46,7 +47,7 @@ class Solver(BaseSolver):
         ]
 
     def get_result(self) -> dict[str, Any]:
-        """Return the equal-weight mixture of the members; they are the weight samples, however many are asked for."""
+        """Return the mixture of the members; they are the weight samples, however many are asked for."""
         weights = torch.stack([self.map_fit.weights, *(fit.weights for fit in self.fits)])
         network, noise_std = Network(self.map_fit.model), self.task.noise_std
         return {

@@ -4,19 +4,21 @@ from typing import Any
 
 import numpy as np
 import torch
+from benchopt import BaseSolver
+
 from benchmark_utils.chains import initial_chains, predicted_values, predictive_diagnostics
 from benchmark_utils.mixture import mixture_prediction
-from benchmark_utils.nuts import MLPPosterior, compiled_nuts
+from benchmark_utils.mlp_posterior import MLPPosterior
+from benchmark_utils.nuts import compiled_nuts
 from benchmark_utils.task import Task
-from benchopt import BaseSolver
 from fiberbnn import MapFit, Network
 
 
 class Solver(BaseSolver):
     """Chains from untrained networks of different seeds; the shared MAP is not used.
 
-    Gradients are those of all leapfrog steps, warm-up included. `info` has what the chains' agreement on predictions says:
-    R-hat, effective sample sizes, divergences, acceptance.
+    Gradients are those of all leapfrog steps, warm-up included. `info` has how well the chains agree on
+    predictions (R-hat, effective sample sizes), divergences and acceptance.
     """
 
     name = "hmc"
@@ -37,11 +39,13 @@ class Solver(BaseSolver):
     def pre_run_hook(self, _: Any) -> None:
         """Compile, untimed: seconds of XLA would hide what sampling costs.
 
-        Not in warm_up, which benchopt calls once for a solver and not once for each task. Nothing is run here:
-        compilation is ahead of time, so the timed part starts cold in all else.
+        Not in warm_up, which benchopt calls once for a solver and not once for each task. Nothing is run
+        here: compilation is ahead of time, so the timed part starts cold in all else.
         """
         task = self.task
-        posterior = MLPPosterior(task.widths, task.activation, task.kind, task.prior_precision, task.noise_std)
+        posterior = MLPPosterior(
+            task.widths, task.activation, task.kind, task.prior_precision, task.noise_std
+        )
         self.nuts = compiled_nuts(
             posterior,
             len(task.x_train),

@@ -1,22 +1,23 @@
-"""Laplace approximations by laplace-torch (Daxberger et al. 2021, arXiv:2106.14806), fitted after the fact to the MAP."""
+"""Laplace approximations of the posterior, by laplace-torch (Daxberger et al. 2021, arXiv:2106.14806)."""
 
 import copy
 import math
 from typing import Any
 
 import torch
-from benchmark_utils.mixture import mixture_prediction
-from benchmark_utils.prediction import Prediction
-from benchmark_utils.task import Task
 from benchopt import BaseSolver
-from fiberbnn import MapFit, Network
 from laplace import Laplace
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
+from benchmark_utils.mixture import mixture_prediction
+from benchmark_utils.prediction import Prediction
+from benchmark_utils.task import Task
+from fiberbnn import MapFit, Network
+
 LARGEST_FULL = 5000  # weights of a dense Hessian
-# The linearised predictive takes the Jacobian of a whole batch at once: memory and time are quadratic in its rows.
+# The linearised predictive differentiates a whole batch at once: memory and time are quadratic in its rows.
 GLM_ROWS = 128
 _WORST = 1e30  # nats
 
@@ -24,9 +25,9 @@ _WORST = 1e30  # nats
 class Solver(BaseSolver):
     """A Gaussian around the MAP, whose precision is the generalised Gauss-Newton matrix plus the prior's.
 
-    Predictives: "glm" linearises the network (with the probit approximation, one distribution for each input; the right
-    predictive of this Gaussian), "sampled" puts draws through the network itself. A "tuned" prior precision maximises the
-    marginal likelihood; "fixed" is the task's.
+    Predictives: "glm" linearises the network, with the probit approximation, into one distribution for each
+    input, and is the right one for this Gaussian; "sampled" puts draws through the network itself. A "tuned"
+    prior precision maximises the marginal likelihood; "fixed" is the task's.
     """
 
     name = "laplace"
@@ -101,7 +102,7 @@ class Solver(BaseSolver):
         return Prediction(mean=mean[None], variance=variance[None] + self.task.noise_std**2)
 
     def sample(self, n: int) -> Tensor:
-        """Return n weight draws [n, P], always the same ones; weights outside the last layer may be fixed to the MAP's."""
+        """Return n weight draws [n, P], always the same; of the last layer alone, the rest as in the MAP."""
         draws = self.laplace.sample(n, generator=torch.Generator().manual_seed(self.task.seed))
         weights = self.map_fit.weights.repeat(n, 1)
         weights[:, weights.shape[1] - draws.shape[1] :] = draws
@@ -109,10 +110,10 @@ class Solver(BaseSolver):
 
 
 def maximise_evidence(laplace: Any) -> None:
-    """Set the scalar prior precision, between 1e-4 and 1e4, that maximises laplace-torch's marginal likelihood.
+    """Set the prior precision, between 1e-4 and 1e4, that maximises laplace-torch's marginal likelihood.
 
-    A bounded scalar search takes about 15 evaluations; laplace-torch's own loop takes 100, and each of them is a P x P
-    determinant for the full structure. The same search for all structures.
+    A bounded scalar search takes about 15 evaluations; laplace-torch's own loop takes 100, each of them a
+    P x P determinant for the full structure. The same search for all structures.
 
     Raises:
         FloatingPointError: if the marginal likelihood is nowhere finite.
@@ -121,10 +122,12 @@ def maximise_evidence(laplace: Any) -> None:
     @torch.no_grad()
     def negative(log10_precision: float) -> float:
         value = float(laplace.log_marginal_likelihood(torch.tensor(10.0**log10_precision)))
-        # Near-singular float32 determinants give NaN, which no search survives; nor would it survive an infinity.
+        # Near-singular float32 determinants give NaN, which no search survives, nor an infinity.
         return -value if math.isfinite(value) else _WORST
 
     best = minimize_scalar(negative, bounds=(-4, 4), method="bounded", options={"xatol": 0.02})
     if best.fun >= _WORST:
-        raise FloatingPointError("the marginal likelihood is not finite at any prior precision that was tried")
+        raise FloatingPointError(
+            "the marginal likelihood is not finite at any prior precision that was tried"
+        )
     laplace.prior_precision = torch.tensor(10.0 ** float(best.x))

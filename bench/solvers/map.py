@@ -2,9 +2,10 @@
 
 from typing import Any
 
+from benchopt import BaseSolver
+
 from benchmark_utils.mixture import mixture_prediction
 from benchmark_utils.task import Task
-from benchopt import BaseSolver
 from fiberbnn import MapFit, Network
 
 

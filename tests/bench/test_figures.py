@@ -1,12 +1,13 @@
-"""What the figures are drawn from: costs, the variants shown, the gap, the reference in the place of a short run."""
+"""What the figures are drawn from: costs, the variants shown, the gap, the reference run."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
 import pytest
-from benchmark_utils.report.figures import as_image, panels
 from plots import nll_against_cost, predictive_bands, uncertainty_maps
+
+from benchmark_utils.report.figures import as_image, panels
 
 
 def make_rows(*lines: dict) -> pd.DataFrame:
@@ -65,9 +66,8 @@ def test_the_variant_with_the_lowest_nll_stands_for_its_method_in_the_order_aske
 
 def test_a_stored_reference_takes_the_place_of_a_short_hmc_run():
     rows = make_rows({"method": "walk"}, {"method": "hmc"})
-    arrays = arrays_of("walk/", "hmc/") | {
-        f"gap//reference_{name}": np.full(5, 7.0) for name in ("mean", "sd")
-    }
+    arrays = arrays_of("walk/", "hmc/")
+    arrays |= {f"gap//reference_{name}": np.full(5, 7.0) for name in ("mean", "sd")}
     found = panels(rows, arrays, ("walk", "hmc"), "sd")["gap"]
     assert list(found) == ["walk", "hmc (reference)"]
     assert found["hmc (reference)"]["sd"][0] == 7.0
@@ -75,7 +75,7 @@ def test_a_stored_reference_takes_the_place_of_a_short_hmc_run():
 
 
 def test_the_gap_is_the_widest_interval_without_data():
-    assert predictive_bands.gap(np.array([2.0, -2.0, -0.6, 0.7, 1.0])) == (-0.6, 0.7)
+    assert predictive_bands.gap(np.array([1.5, -1.2, -0.6, 0.7, 1.0])) == (-0.6, 0.7)
 
 
 def test_maps_of_one_task_are_drawn_on_one_scale():
@@ -86,7 +86,6 @@ def test_maps_of_one_task_are_drawn_on_one_scale():
         "y_train": np.array([0.0, 1.0, 1.0]),
     }
     figure = uncertainty_maps.draw({"banana": {"map": one, "hmc": one}})
-    assert {image.get_clim() for axis in figure.axes for image in axis.images} == {
-        (0.0, pytest.approx(np.log(2)))
-    }
+    limits = [image.get_clim() for axis in figure.axes for image in axis.images]
+    assert limits == [(0.0, np.log(2))] * 2
     assert as_image(figure).shape[2] == 3

@@ -1,15 +1,17 @@
 """NUTS against a closed form, and its density against the library's."""
 
-import fiberbnn
 import numpy as np
 import pytest
 import torch
+
+import fiberbnn
 
 pytest.importorskip("jax", reason="NUTS needs jax (extra hmc)")
 pytest.importorskip("blackjax", reason="NUTS needs blackjax (extra hmc)")
 
 from benchmark_utils.chains import initial_chains, predicted_values, predictive_diagnostics
-from benchmark_utils.nuts import MLPPosterior, Nuts, compiled_nuts
+from benchmark_utils.mlp_posterior import MLPPosterior
+from benchmark_utils.nuts import Nuts, compiled_nuts
 from benchmark_utils.task import Task
 
 CHAINS, DRAWS = 2, 500
@@ -99,7 +101,11 @@ def test_run_reports_what_it_did(linear_run):
     transitions = CHAINS * (200 + DRAWS)
     assert transitions < run.grad_evals < transitions * (2**6 - 1)
     energy = fiberbnn.Energy(
-        fiberbnn.Network(task.make_model()), task.likelihood(), task.x_train, task.y_train, task.prior_precision
+        fiberbnn.Network(task.make_model()),
+        task.likelihood(),
+        task.x_train,
+        task.y_train,
+        task.prior_precision,
     )
     np.testing.assert_allclose(run.log_density[1], -energy(torch.from_numpy(run.draws[1])).numpy(), rtol=1e-4)
     seen: list[int] = []
@@ -139,7 +145,9 @@ def test_chains_start_apart_and_repeatably():
 def test_compilation_is_shared_between_seeds():
     arguments = {"n_warmup": 20, "max_tree_depth": 2, "block": 5}
     posterior = posterior_of(linear_task())
-    assert compiled_nuts(posterior, 20, **arguments) is compiled_nuts(posterior_of(linear_task(1)), 20, **arguments)
+    assert compiled_nuts(posterior, 20, **arguments) is compiled_nuts(
+        posterior_of(linear_task(1)), 20, **arguments
+    )
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ pytest.importorskip("jax", reason="NUTS needs jax (extra hmc)")
 pytest.importorskip("blackjax", reason="NUTS needs blackjax (extra hmc)")
 
 import reference
+
 from benchmark_utils.reference import load_reference, reference_path
 from benchmark_utils.sources import MissingDataError
 from benchmark_utils.task import Task
@@ -24,7 +25,8 @@ def tiny_task(name: str, seed: int) -> Task:
     return Task(
         name, "regression" if regression else "classification", x[::2], y[::2], x[1::2], y[1::2],
         (1, 3, 1 if regression else 2), "tanh", seed, "ab" * 32, "ab" * 32, "generated", "none", "none",
-        noise_std=0.3 if regression else None, x_plot=torch.linspace(-3, 3, 7)[:, None] if regression else None,
+        noise_std=0.3 if regression else None,
+        x_plot=torch.linspace(-3, 3, 7)[:, None] if regression else None,
     )  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """The batched perceptron against torch.func, for sizes, activations, likelihoods and block sizes."""
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import pytest
@@ -87,7 +88,6 @@ def test_nll_and_grad_match_torch_func(
     ours = mlp_nll_and_grad(*double, layout, likelihood=likelihood, noise_precision=7.0)
     for a, b in zip(ours, exact, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12 * float(b.abs().max()))
-
     single = cast(double, torch.float32)
     # The budget is about arithmetic, so the exact value is that of the rounded inputs.
     exact = functional_nll(layout, *cast(single, torch.float64), likelihood, 7.0)
@@ -146,6 +146,9 @@ def test_block_plan_splits_rows_alike_for_any_number_of_particles() -> None:
     plans = [reference.plan_blocks(layout, k, 100_000, 4, 1 << 20) for k in (1, 2, 30, 1000)]
     assert len({plan.rows for plan in plans}) == 1
     assert all(plan.particles == 1 and 64 <= plan.rows < 100_000 for plan in plans)
+    # Nor does the block grow with the number of particles.
+    blocks = {reference.plan_blocks(layout, k, 500, 4, 1 << 20).particles for k in (1000, 10_000, 100_000)}
+    assert max(blocks) * 500 * (17 + 17 + 16 + 2) * 4 <= 1 << 20
 
 
 def test_particles_do_not_see_one_another() -> None:
@@ -169,12 +172,10 @@ def test_particles_do_not_see_one_another() -> None:
 def test_inputs_may_be_strided_and_are_left_alone() -> None:
     layout = MLPLayout((4, 6, 3))
     weights, x, y = make_inputs(layout, 5, 23, "categorical")
-    strided_weights = torch.stack((weights, weights), dim=-1)[..., 0]
-    strided_x = x.T.contiguous().T
-    before = strided_weights.clone(), strided_x.clone()
-    ours = mlp_nll_and_grad(strided_weights, strided_x, y, layout, likelihood="categorical")
-    assert torch.equal(strided_weights, before[0])
-    assert torch.equal(strided_x, before[1])
+    strided = torch.stack((weights, weights), dim=-1)[..., 0], x.T.contiguous().T
+    ours = mlp_nll_and_grad(*strided, y, layout, likelihood="categorical")
+    assert torch.equal(strided[0], weights)
+    assert torch.equal(strided[1], x)
     assert torch.equal(ours[1], mlp_nll_and_grad(weights, x, y, layout, likelihood="categorical")[1])
     assert ours[1].is_contiguous()
 
@@ -193,8 +194,6 @@ def test_known_values() -> None:
 
 
 def test_threads_do_not_share_buffers() -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
     layout = MLPLayout((4, 32, 3))
     weights, x, y = make_inputs(layout, 8, 257, "categorical")
     expected = mlp_nll_and_grad(weights, x, y, layout, likelihood="categorical")[1]

@@ -7,7 +7,14 @@ from typing import Any
 
 from benchopt.utils.terminal_output import TerminalOutput
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from benchmark_utils.report.rows import Outcome, split_name
 
@@ -21,12 +28,9 @@ class Board:
     def __init__(self, console: Console, n_runs: int) -> None:
         self.outcomes: list[Outcome] = []
         self.n_cached = 0
-        columns = (
-            TextColumn("{task.description:<42}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-        )
+        self._ended, self._total = 0, n_runs
+        text = TextColumn("{task.description:<42}", markup=False)  # brackets of a name are no markup
+        columns = (text, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
         self._progress = Progress(*columns, console=console)
         self._bar = self._progress.add_task("starting", total=n_runs)
         self._lock = threading.Lock()
@@ -43,15 +47,18 @@ class Board:
     def ended(
         self, dataset: str, solver: str, status: str, reason: str | None = None, cached: bool = False
     ) -> None:
-        """Count one run; if it left no result, note it and print a line."""
-        name = f"{dataset} {split_name(solver)[0]}"
+        """Count one run; if it left no result, note it. A log, which shows no bar, gets a line a run."""
+        console, said = self._progress.console, STATUS.get(status, status)
         with self._lock:
+            self._ended += 1
             self.n_cached += cached
             if status in STATUS:
-                self.outcomes.append(Outcome(dataset, solver, STATUS[status], reason or ""))
-                self._progress.console.print(
-                    f"{dataset} {solver}: {STATUS[status]} {reason or ''}", markup=False
-                )
+                self.outcomes.append(Outcome(dataset, solver, said, reason or ""))
+            if status in STATUS or not console.is_terminal:
+                count = f"{self._ended:>{len(str(self._total))}}/{self._total}"
+                line = f"{count} {dataset} {solver}: {said}{' before' if cached else ''} {reason or ''}"
+                console.print(line.rstrip(), markup=False, highlight=False)
+            name = f"{dataset} {split_name(solver)[0]}"
             self._progress.update(self._bar, description=name[:42], advance=1)
 
 

@@ -23,7 +23,7 @@ class Column:
     Attributes:
         name: the row's column.
         heading: over the table's.
-        digits: after the point; None for two significant digits of the mean, but at most three after the point.
+        digits: after the point; None for two significant digits of the mean, at most three after the point.
         in_terminal: whether a terminal has room for it.
     """
 

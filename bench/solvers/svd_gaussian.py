@@ -1,0 +1,47 @@
+"""The control of MetricBNN's second stage: a Gaussian on the walk's singular vectors, which is known to fail."""
+
+from typing import Any
+
+from benchmark_utils.mixture import mixture_prediction
+from benchmark_utils.task import Task
+from benchopt import BaseSolver
+from fiberbnn import Basis, Energy, LatentSettings, MapFit, Network, walk_from
+from fiberbnn_kernels import philox_normal
+from torch import Tensor
+
+COEFFICIENT_STREAM = 80
+
+
+class Solver(BaseSolver):
+    """The same walk and the same basis as MetricBNN's, then independent normal coefficients (the paper's Fig. 3)."""
+
+    name = "svd-gaussian"
+    sampling_strategy = "run_once"
+    requirements = ["pip::torch"]
+    parameters = {"rank": [LatentSettings().rank], "n_samples": [300]}
+
+    def set_objective(self, task: Task, map_fit: MapFit) -> None:
+        """Take the task and its MAP."""
+        self.task, self.map_fit = task, map_fit
+
+    def run(self, _: Any) -> None:
+        """Walk, and decompose the snapshots."""
+        task = self.task
+        energy = Energy(Network(self.map_fit.model), task.likelihood(), task.x_train, task.y_train, task.prior_precision)
+        self.walk = walk_from(energy, self.map_fit.weights, seed=task.seed)
+        self.basis = Basis.fit(self.walk.weights, self.walk.scale, rank=self.rank)
+
+    def get_result(self) -> dict[str, Any]:
+        """Return the mixture of networks drawn from the Gaussian."""
+        network, weights, noise_std = Network(self.map_fit.model), self.sample(self.n_samples), self.task.noise_std
+        return {
+            "predict": lambda x: mixture_prediction(network, weights, x, noise_std),
+            "sample_weights": self.sample,
+            "cost": {"grad_evals": self.walk.cost.grad_evals, "hvp_evals": self.walk.cost.hvp_evals},
+            "info": {"energy_ratio_walk": self.walk.energy_ratio},
+        }
+
+    def sample(self, n: int) -> Tensor:
+        """Return n draws [n, P], always the same ones."""
+        noise = philox_normal(n, self.basis.rank, seed=self.task.seed, step=0, stream=COEFFICIENT_STREAM)
+        return self.basis.decode(noise * self.basis.deviations)

@@ -1,0 +1,105 @@
+"""How the counter-based numbers reach torch: operators, the compiler, the choice of implementation."""
+
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from fiberbnn_kernels import philox_normal, philox_uniform
+from fiberbnn_kernels.philox import api
+
+
+def test_operators_are_registered_soundly() -> None:
+    place = torch.device("cpu")
+    for op, arguments in (
+        (api._normal_op, (3, 7, 5, 2, 4, 1, 6, place, False)),
+        (api._uniform_op, (3, 5, 2, 1, 6, place, False)),
+    ):
+        results = torch.library.opcheck(op, arguments)
+        assert set(results.values()) == {"SUCCESS"}
+
+
+def test_compiles_without_a_break_and_without_a_graph_for_every_step() -> None:
+    def drift(v: Tensor, step: int) -> Tensor:
+        noise = philox_normal(*v.shape, seed=3, step=step, stream=1)
+        return v + noise * philox_uniform(len(v), seed=3, step=step, stream=2)[:, None]
+
+    graphs = 0
+
+    def counting(graph: torch.fx.GraphModule, _: list[Tensor]) -> torch.fx.GraphModule:
+        nonlocal graphs
+        graphs += 1
+        return graph
+
+    compiled = torch.compile(drift, fullgraph=True, backend=counting)
+    v = torch.zeros(3, 5)
+    assert all(torch.equal(compiled(v, step), drift(v, step)) for step in range(10))
+    assert graphs <= 3
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_gpu_takes_the_kernel_by_itself() -> None:
+    auto = philox_normal(3, 50, seed=1, step=2, stream=3, device="cuda")
+    assert auto.device.type == "cuda"
+    assert torch.equal(auto.cpu(), philox_normal(3, 50, seed=1, step=2, stream=3, device="cpu"))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens where the kernel cannot run")
+def test_fused_that_cannot_run_says_why() -> None:
+    with pytest.raises(RuntimeError, match="cannot run: "):
+        philox_normal(2, 3, seed=0, step=0, stream=0, impl="fused")
+    with pytest.raises(RuntimeError, match="cannot run: "):
+        philox_uniform(2, seed=0, step=0, stream=0, impl="fused")
+
+
+def test_works_without_triton() -> None:
+    script = """
+import sys
+sys.modules["triton"] = None  # as if it were not installed
+import torch
+from fiberbnn_kernels import philox_normal
+assert philox_normal(2, 3, seed=0, step=0, stream=0).shape == (2, 3)
+try:
+    philox_normal(2, 3, seed=0, step=0, stream=0, impl="fused")
+except RuntimeError as error:
+    assert "Triton is not installed" in str(error), error
+else:
+    raise AssertionError("fused ran without Triton")
+"""
+    run_python("-c", script)
+
+
+def test_importing_the_package_does_not_import_kernels() -> None:
+    run_python(
+        "-c", "import sys, fiberbnn_kernels; assert 'fiberbnn_kernels.philox.fused' not in sys.modules"
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed")
+def test_fused_kernels_in_the_interpreter() -> None:
+    """The interpreter must be chosen before Triton is imported: a process of their own."""
+    tests = Path(__file__).with_name("test_philox_fused.py")
+    report = run_python("-m", "pytest", "-q", "-p", "no:cacheprovider", str(tests), TRITON_INTERPRET="1")
+    assert " passed" in report
+    assert "skipped" not in report
+
+
+def run_python(*arguments: str, **environment: str) -> str:
+    """Run Python with this process's import path; fail with its output if it fails."""
+    path = os.pathsep.join(p for p in sys.path if p)
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **environment},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
