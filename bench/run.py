@@ -11,14 +11,13 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import warnings
 from pathlib import Path
 
 BENCH = Path(__file__).resolve().parent
 CONFIGS = BENCH / "configs"
 RESULTS = BENCH.parent / "results"
-ONE_THREAD = dict.fromkeys(
-    ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"
-)
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1")
 ONE_THREAD["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
 # laplace-torch's dependencies still use torch.jit, which torch announces the end of at every import.
 QUIET = {"PYTHONWARNINGS": "ignore::FutureWarning:torch.jit._script"}
@@ -44,9 +43,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         help="only this method, such as 'laplace[structure=kron]'",
     )
     parser.add_argument("-j", "--jobs", type=int, metavar="N", help="worker processes of one thread each")
-    parser.add_argument(
-        "-o", "--output", type=Path, metavar="FOLDER", help="where results go; default results/CONFIG"
-    )
+    parser.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="where results go; default results/CONFIG")
     parser.add_argument(
         "--bench", type=Path, default=BENCH, help=argparse.SUPPRESS
     )  # another benchmark folder, for tests
@@ -65,6 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
     # Set before torch, jax and the workers start: one thread a worker makes times comparable whatever runs
     # beside.
     os.environ.update(ONE_THREAD | QUIET, MPLBACKEND="Agg")
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.jit")  # as QUIET does in workers
     if str(BENCH) not in sys.path:
         sys.path.insert(0, str(BENCH))
     from rich.console import Console
@@ -72,11 +70,10 @@ def main(arguments: list[str] | None = None) -> int:
     from benchmark_utils.report import campaign
     from benchmark_utils.report.output import write_results
 
-    console = Console(width=None if sys.stdout.isatty() else 160)
+    # Bound to the terminal as it is now: benchopt's own lines are taken away from sys.stdout while it runs.
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 160)
     try:
-        planned = campaign.plan(
-            settings.config, settings.bench, settings.dataset, settings.solver, settings.jobs
-        )
+        planned = campaign.plan(settings.config, settings.bench, settings.dataset, settings.solver, settings.jobs)
         results, outcomes = campaign.run(planned, console)
     except KeyboardInterrupt:
         console.print("[yellow]Interrupted.[/] What is finished is kept: the same command goes on from here.")

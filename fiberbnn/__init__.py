@@ -10,7 +10,8 @@ from .map import MapFit, fit_map
 from .network import Network
 from .posterior import MetricBNN
 from .trajectory import Trajectory, WalkDivergedError, WalkSchedule, walk_from
-from .walk import Sampler, WalkInfo, WalkSettings, WalkState
+from .walk import Sampler
+from .walk_state import WalkInfo, WalkSettings, WalkState
 
 __all__ = [
     "AutoencoderSettings",

@@ -16,7 +16,13 @@ class StepSizeAdaptation:
     """
 
     def __init__(self, step_size: float, target: float, gain: float = 0.5, time_scale: float = 50.0) -> None:
-        self.step_size, self.target, self.gain, self.time_scale, self.time = step_size, target, gain, time_scale, 0
+        self.step_size, self.target, self.gain, self.time_scale, self.time = (
+            step_size,
+            target,
+            gain,
+            time_scale,
+            0,
+        )
 
     def update(self, acceptance: Tensor) -> None:
         """Take in the acceptance probabilities [K] of one step."""
@@ -58,9 +64,10 @@ class ScaleAdaptation:
 def has_settled(rise: Tensor, n_params: int, *, least_ratio: float, tolerance: float) -> bool:
     """Return whether the energy rises [T, K] above the MAP have stopped growing.
 
-    Two things are asked. Their mean over the last third of the steps has come near the P/2 nats of equipartition: without
-    this a slow rise from far below looks settled in the noise of few particles. And it is no longer growing: particle by
-    particle, the last third exceeds the third before by less than `tolerance` of P/2, or than the standard error.
+    Two things are asked. Their mean over the last third of the steps has come near the P/2 nats of equipartition:
+    without this a slow rise from far below looks settled in the noise of few particles. And it is no longer growing:
+    particle by particle, the last third exceeds the third before by less than `tolerance` of P/2, or than its standard
+    error.
 
     Args:
         rise: U - U(MAP) after each step, [T, K], nats.

@@ -1,31 +1,31 @@
 """An autoencoder over weights with a structured latent space.
 
-Encoder and decoder act on the coefficients of a `Basis`. Each is a linear map that starts as the truncated singular value
-decomposition, plus a small network that starts at zero: training begins at the linear model and only bends it.
+Encoder and decoder act on the coefficients of a `Basis`. Each is a linear map that starts as the truncated singular
+value decomposition, plus a small network that starts at zero: training begins at the linear model and only bends it.
 Our reading of the method, which says no more than that there is an autoencoder with a structured latent space.
 """
 
 from dataclasses import dataclass
 
 import torch
-from fiberbnn_kernels import philox_normal, philox_uniform
 from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from fiberbnn_kernels import philox_normal, philox_uniform
+
 from .basis import Basis
 from .likelihood import Likelihood
 from .network import Network
-
-BATCH_STREAM, POINT_STREAM, JITTER_STREAM = 48, 49, 50
+from .streams import Stream
 
 
 @dataclass(frozen=True)
 class AutoencoderSettings:
     """Size and training of the autoencoder.
 
-    The loss is in nats: reconstruction * 1/2 |c - c^|^2 / r  +  function * N KL(p(theta) | p(theta^))  +  metric * (relative
-    error of latent against walk distances)^2, each a mean over a batch.
+    The loss is the sum of three, each a mean over a batch: reconstruction, 1/2 |c - c^|^2 / r; function,
+    N KL(p(. | theta) | p(. | theta^)) in nats; metric, the squared relative error of latent against walk distances.
 
     Attributes:
         latent_size: L.
@@ -145,12 +145,20 @@ def fit_autoencoder(
     optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, fused=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, settings.steps))
     # All random numbers of the fit at once: drawn step by step they would take a fifth of its time.
-    points = _indices(len(coefficients), (settings.steps, settings.batch_points), seed, POINT_STREAM, x.device)
-    rows = _indices(len(x), (settings.steps, settings.batch_inputs), seed, BATCH_STREAM, x.device)
+    points = _indices(
+        len(coefficients), (settings.steps, settings.batch_points), seed, Stream.BATCH_OF_POINTS, x.device
+    )
+    rows = _indices(len(x), (settings.steps, settings.batch_inputs), seed, Stream.BATCH_OF_INPUTS, x.device)
+    side, like = settings.batch_points, coefficients
     noise = philox_normal(
-        settings.steps, settings.batch_points**2, seed=seed, step=0, stream=JITTER_STREAM, dtype=coefficients.dtype,
-        device=x.device,
-    ).unflatten(1, (settings.batch_points, settings.batch_points))  # fmt: skip
+        settings.steps,
+        side * side,
+        seed=seed,
+        step=0,
+        stream=Stream.LATENT_JITTER,
+        dtype=like.dtype,
+        device=like.device,
+    ).view(-1, side, side)
     history = []
     for t in (bar := tqdm(range(settings.steps), desc="latent", disable=not progress_bar)):
         c, inputs = coefficients[points[t]], x[rows[t]]

@@ -1,13 +1,12 @@
 """Curvature at a weight vector by matrix-vector products: the largest eigenvalue, and a diagonal preconditioner."""
 
 import torch
-from fiberbnn_kernels import philox_normal
 from torch import Tensor
 
-from .energy import Energy
+from fiberbnn_kernels import philox_normal
 
-# Streams of the counter-based noise used here; the walk has its own (see walk.py).
-PROBE_STREAM, POWER_STREAM = 16, 17
+from .energy import Energy
+from .streams import Stream
 
 
 def ggn_diagonal(energy: Energy, weights: Tensor, *, n_probes: int = 64, seed: int = 0) -> Tensor:
@@ -31,7 +30,7 @@ def ggn_diagonal(energy: Energy, weights: Tensor, *, n_probes: int = 64, seed: i
     for start in range(0, n_probes, 16):
         count = min(16, n_probes - start)
         noise = philox_normal(
-            count, n * rest[0], seed=seed, step=0, stream=PROBE_STREAM, particle0=start, dtype=weights.dtype,
+            count, n * rest[0], seed=seed, step=0, stream=Stream.CURVATURE_PROBE, particle0=start, dtype=weights.dtype,
             device=weights.device,
         )  # fmt: skip
         # Random signs have the least variance of all probes with unit second moment.
@@ -55,7 +54,7 @@ def largest_eigenvalue(
         FloatingPointError: if the Hessian is not finite there.
     """
     vector = philox_normal(
-        1, len(weights), seed=seed, step=0, stream=POWER_STREAM, dtype=weights.dtype, device=weights.device
+        1, len(weights), seed=seed, step=0, stream=Stream.POWER_ITERATION, dtype=weights.dtype, device=weights.device
     )
     value = 0.0
     for _ in range(n_iterations):
@@ -66,3 +65,16 @@ def largest_eigenvalue(
         if not vector.isfinite().all():
             raise FloatingPointError("the Hessian at the MAP is not finite: check the model's weights and inputs")
     return abs(value)
+
+
+def newton_gain(energy: Energy, weights: Tensor, gradient: Tensor, *, seed: int = 0) -> float:
+    """Return by how many nats a Newton step with the diagonal curvature would lower U, 1/2 |M grad U|^2.
+
+    Args:
+        energy: its data and likelihood.
+        weights: where, [P].
+        gradient: of U there, [P].
+        seed: of the curvature's probes.
+    """
+    scale = diagonal_scale(ggn_diagonal(energy, weights, n_probes=16, seed=seed), energy.prior_precision)
+    return 0.5 * float((scale * gradient).square().sum())

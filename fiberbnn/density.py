@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from fiberbnn_kernels import philox_normal, philox_uniform
 from torch import Tensor
 
-CENTRE_STREAM, LATENT_STREAM = 64, 65
+from fiberbnn_kernels import philox_normal, philox_uniform
+
+from .streams import Stream
 
 
 @dataclass(frozen=True, eq=False)
@@ -15,7 +16,7 @@ class LatentDensity:
     """A kernel density or a Gaussian over encoded walk points, stretched about their mean.
 
     A draw is z = mean + stretch (sqrt(1 - b^2) (z_i - mean) + b F xi), with z_i a random point, xi standard normal and
-    F F^T the covariance of the points: it has mean and stretch^2 times the covariance of the points for every bandwidth b
+    F F^T the covariance of the points: it has their mean and stretch^2 times their covariance for every bandwidth b
     (shrinkage as in West 1993, doi:10.1111/j.2517-6161.1993.tb01911.x). b = 1 is the Gaussian.
 
     Attributes:
@@ -33,7 +34,9 @@ class LatentDensity:
     stretch: float = 1.0
 
     @classmethod
-    def fit(cls, points: Tensor, kind: Literal["kde", "gaussian"] = "kde", *, bandwidth: float = 0.2) -> "LatentDensity":
+    def fit(
+        cls, points: Tensor, kind: Literal["kde", "gaussian"] = "kde", *, bandwidth: float = 0.2
+    ) -> "LatentDensity":
         """Return the density of points [M, L].
 
         Raises:
@@ -49,7 +52,9 @@ class LatentDensity:
         centred = (points - mean).double()
         covariance = centred.T @ centred / (len(points) - 1)
         # Fewer points than dimensions leave the covariance singular; the jitter is far below any spread that matters.
-        jitter = 1e-8 * covariance.diagonal().mean() * torch.eye(len(covariance), dtype=torch.float64, device=points.device)
+        jitter = (
+            1e-8 * covariance.diagonal().mean() * torch.eye(len(covariance), dtype=torch.float64, device=points.device)
+        )
         factor = torch.linalg.cholesky(covariance + jitter).to(points.dtype)
         return cls(points, mean, factor, 1.0 if kind == "gaussian" else bandwidth)
 
@@ -62,10 +67,12 @@ class LatentDensity:
             sample0: number of the first sample.
         """
         device, n_points = self.points.device, len(self.points)
-        uniform = philox_uniform(n_samples, seed=seed, step=0, stream=CENTRE_STREAM, particle0=sample0, device=device)
+        uniform = philox_uniform(
+            n_samples, seed=seed, step=0, stream=Stream.DENSITY_CENTRE, particle0=sample0, device=device
+        )
         centres = self.points[(uniform * n_points).long().clamp_(max=n_points - 1)]
         noise = philox_normal(
-            n_samples, self.points.shape[1], seed=seed, step=0, stream=LATENT_STREAM, particle0=sample0,
+            n_samples, self.points.shape[1], seed=seed, step=0, stream=Stream.DENSITY_KERNEL, particle0=sample0,
             dtype=self.points.dtype, device=device,
         )  # fmt: skip
         keep = (1.0 - self.bandwidth**2) ** 0.5

@@ -17,7 +17,7 @@ class Diagnostics:
     """The state of a fitted posterior; numbers that were not measured are NaN.
 
     Attributes:
-        energy_ratio_walk: mean energy rise of the walk over the P/2 nats of equipartition; near 1 when it has spread out.
+        energy_ratio_walk: mean energy rise of the walk over the P/2 nats of equipartition; near 1 when spread out.
         energy_ratio_latent: the same of decoded samples.
         settled: whether the walk's energy had stopped growing when snapshots began.
         undone: share of walk steps that were undone or refused.
@@ -69,19 +69,20 @@ def warnings_of(d: Diagnostics) -> tuple[str, ...]:
     found = []
     if d.energy_ratio_walk < 0.5:
         found.append(
-            f"the walk's energy ratio is {d.energy_ratio_walk:.2f}, far below 1: it has not spread out along all directions. "
-            "Raise the schedule's max_steps."
+            f"the walk's energy ratio is {d.energy_ratio_walk:.2f}, far below 1: it has not spread out along all "
+            "directions. Raise the schedule's max_steps."
         )
     if d.energy_ratio_walk > 1.5:
         found.append(
-            f"the walk's energy ratio is {d.energy_ratio_walk:.2f}, far above 1: it overheats. Lower first_step or raise "
-            "target_acceptance."
+            f"the walk's energy ratio is {d.energy_ratio_walk:.2f}, far above 1: it overheats. Lower first_step or "
+            "raise target_acceptance."
         )
     if d.undone > 0.2:
         found.append(f"{d.undone:.0%} of the walk's steps were undone or refused: raise target_acceptance.")
     if d.r_hat_median > 1.3:
         found.append(
-            f"particles disagree about predictions (median R-hat {d.r_hat_median:.2f}): they have not mixed; raise max_steps."
+            f"particles disagree about predictions (median R-hat {d.r_hat_median:.2f}): they have not mixed; "
+            "raise max_steps."
         )
     collapsed = d.spread_latent < 0.1 * d.spread_walk
     if collapsed or d.spread_latent == 0.0:
@@ -92,7 +93,9 @@ def warnings_of(d: Diagnostics) -> tuple[str, ...]:
             f"{d.nll_map:.3f}): do not use it as it is. Check prior_precision and the energy ratios."
         )
     if d.energy_ratio_latent > d.energy_ratio_walk + 0.3 and d.nll_latent <= d.nll_walk + 0.02:
-        found.append("decoded samples are hotter than the walk, though they predict as well: energy and held-out NLL disagree.")
+        found.append(
+            "decoded samples are hotter than the walk, though they predict as well: energy and held-out NLL disagree."
+        )
     return tuple(found)
 
 
@@ -113,7 +116,8 @@ def judged(
         likelihood: what outputs mean.
         samples: of the latent posterior, [S, P].
         walk: the walk that it was fitted to, if it is at hand.
-        x, y: held-out inputs [N, ...], and labels [N] or targets [N, C].
+        x: held-out inputs, [N, ...].
+        y: their labels [N] or targets [N, C].
 
     Raises:
         ValueError: if the data do not fit model and likelihood.
@@ -137,7 +141,12 @@ def judged(
 
 
 def _with_walk(
-    d: Diagnostics, likelihood: Likelihood, outputs: Tensor, latent_predictions: Tensor, walk: Trajectory, y: Tensor
+    d: Diagnostics,
+    likelihood: Likelihood,
+    outputs: Tensor,
+    latent_predictions: Tensor,
+    walk: Trajectory,
+    y: Tensor,
 ) -> Diagnostics:
     """Add what compares the latent posterior with the walk's own snapshots, whose outputs are [M, N, C]."""
     predictions = predictions_of(likelihood, outputs)

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 
 import torch
-from fiberbnn_kernels import mlp_nll_and_grad
 from torch import Tensor
-from torch.func import grad, grad_and_value, jvp, vjp, vmap
+from torch.func import grad, grad_and_value, vjp, vmap
+
+from fiberbnn_kernels import mlp_nll_and_grad
 
 from .likelihood import Gaussian, Likelihood
 from .network import Network
@@ -27,6 +28,7 @@ class Cost:
         )
 
     def copy(self) -> "Cost":
+        """Return the count as it stands."""
         return Cost(self.grad_evals, self.hvp_evals, self.energy_evals)
 
 
@@ -114,11 +116,9 @@ class Energy:
     def hvp(self, weights: Tensor, vectors: Tensor) -> Tensor:
         """Return the Hessian of U at weights [P] times each of vectors [R, P], [R, P]."""
         self.cost.hvp_evals += len(vectors)
-
-        def along(vector: Tensor) -> Tensor:
-            return jvp(grad(self._single), (weights,), (vector,))[1]
-
-        return vmap(along)(vectors).detach()
+        # Reverse over reverse: half the time of forward over reverse here, and LSTMs have no forward mode.
+        pull = vjp(grad(self._single), weights)[1]
+        return vmap(lambda vector: pull(vector)[0])(vectors).detach()
 
     def ggn_vp(self, weights: Tensor, vectors: Tensor) -> Tensor:
         """Return the generalised Gauss-Newton matrix of the NLL at weights [P] times each of vectors [R, P], [R, P].
@@ -127,16 +127,9 @@ class Energy:
         """
         self.cost.hvp_evals += len(vectors)
 
-        def outputs(w: Tensor) -> Tensor:
-            return self.network.apply(w, self.x)
-
-        fx, pull = vjp(outputs, weights)
-
-        def along(vector: Tensor) -> Tensor:
-            ju = jvp(outputs, (weights,), (vector,))[1]
-            return pull(self.likelihood.curvature(fx, ju))[0]
-
-        return vmap(along)(vectors).detach()
+        fx, pull = vjp(lambda w: self.network.apply(w, self.x), weights)[:2]
+        push = vjp(lambda u: pull(u)[0], torch.zeros_like(fx))[1]  # J v, as the transpose of u -> J^T u
+        return vmap(lambda v: pull(self.likelihood.curvature(fx, push(v)[0]))[0])(vectors).detach()
 
     def ggn_sqrt_vp(self, weights: Tensor, probes: Tensor) -> Tensor:
         """Return J^T L u at weights [P] for each of probes u [R, N, C], [R, P]; L L^T is the Hessian in the outputs.
@@ -144,5 +137,5 @@ class Energy:
         With E[u u^T] = I these are draws whose second moment is the generalised Gauss-Newton matrix.
         """
         self.cost.grad_evals += len(probes)
-        fx, pull = vjp(lambda w: self.network.apply(w, self.x), weights)
+        fx, pull = vjp(lambda w: self.network.apply(w, self.x), weights)[:2]
         return vmap(lambda u: pull(self.likelihood.curvature_sqrt(fx, u))[0])(probes).detach()

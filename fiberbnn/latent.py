@@ -21,7 +21,8 @@ class LatentSettings:
         rank: most directions of the basis.
         density: "kde" or "gaussian" over the latents.
         bandwidth: of the kernel density, as a share of the latents' own spread; calibration may lower it.
-        calibrate: lower the bandwidth ("kde") or the spread ("gaussian") until decoded samples have the samples' mean energy.
+        calibrate: lower the bandwidth ("kde") or the spread ("gaussian") until decoded samples are no hotter than the
+            samples they were fitted to.
         autoencoder: its size and training.
 
     Raises:
@@ -130,23 +131,27 @@ class LatentPosterior:
             return self.decode(self.density.sample(n_samples, seed=seed, sample0=sample0))
 
 
-def _calibrated(posterior: LatentPosterior, energy: Energy, target: float, seed: int, n_samples: int = 64) -> LatentPosterior:
+def _calibrated(
+    posterior: LatentPosterior, energy: Energy, target: float, seed: int, n_samples: int = 64
+) -> LatentPosterior:
     """Lower the bandwidth or the stretch until decoded samples are no hotter than the samples they were fitted to.
 
     Only ever downwards: samples that are colder have lost directions to the latent size, and a wider density
     would not give those back but add spread where there is little.
     """
-    name, least = ("stretch", 0.05) if posterior.density.bandwidth == 1.0 else ("bandwidth", 0.01)
+    gaussian = posterior.density.bandwidth == 1.0
+    high, least = (posterior.density.stretch, 0.05) if gaussian else (posterior.density.bandwidth, 0.01)
 
     def at(value: float) -> LatentPosterior:
-        return replace(posterior, density=replace(posterior.density, **{name: value}))
+        density = posterior.density
+        changed = replace(density, stretch=value) if gaussian else replace(density, bandwidth=value)
+        return replace(posterior, density=changed)
 
     def too_hot(value: float) -> bool:
         # The same draws at every value: the comparison is then smooth in it.
         mean = float(energy(at(value).sample(n_samples, seed=seed)).double().mean())
         return not mean <= target
 
-    high = getattr(posterior.density, name)
     if high <= least or not too_hot(high):
         return posterior
     low = least

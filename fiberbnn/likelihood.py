@@ -20,12 +20,12 @@ class Categorical:
         return F.cross_entropy(outputs, y, reduction="sum")
 
     def kl(self, outputs: Tensor, other: Tensor) -> Tensor:
-        """Return the Kullback-Leibler divergence from the predictive of logits [..., C] to that of `other`, [...]; nats."""
+        """Return the Kullback-Leibler divergence of the predictives of logits [..., C] and `other`, [...]; nats."""
         log_p = outputs.log_softmax(-1)
         return (log_p.exp() * (log_p - other.log_softmax(-1))).sum(-1)
 
     def curvature(self, outputs: Tensor, u: Tensor) -> Tensor:
-        """Return H u for logits and u of shape [..., C], with H = diag(p) - p p^T the Hessian of the NLL in the logits."""
+        """Return H u for logits and u of shape [..., C], H = diag(p) - p p^T the Hessian of the NLL in the logits."""
         p = outputs.softmax(-1)
         pu = p * u
         return pu - p * pu.sum(-1, keepdim=True)
@@ -117,3 +117,24 @@ def fitted_noise_std(outputs: Tensor, y: Tensor) -> float:
     if std == 0.0:
         raise ValueError("the model fits the training targets exactly: give noise_std, it cannot be fitted")
     return std
+
+
+def likelihood_of(kind: str | Likelihood, noise_std: float | None) -> Likelihood | None:
+    """Return the likelihood that was asked for; None for a regression whose noise is yet to be fitted.
+
+    Args:
+        kind: "classification", "regression", or a likelihood.
+        noise_std: of a regression.
+
+    Raises:
+        ValueError: if the likelihood is unknown, or `noise_std` does not belong to it.
+    """
+    if noise_std is not None and kind != "regression":
+        raise ValueError('noise_std belongs to likelihood="regression"; give it inside Gaussian(noise_std) otherwise')
+    if isinstance(kind, (Categorical, Gaussian)):
+        return kind
+    if kind == "classification":
+        return Categorical()
+    if kind == "regression":
+        return None if noise_std is None else Gaussian(noise_std)
+    raise ValueError(f'likelihood must be "classification", "regression", Categorical() or Gaussian(...); got {kind!r}')

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from typing import Never
 
 import torch
 from torch import Tensor, nn
@@ -96,7 +97,7 @@ def fit_map(
     )
 
 
-def _adam(energy: Energy, weights: Tensor, n_steps: int, learning_rate: float, bar: "tqdm[None]") -> None:
+def _adam(energy: Energy, weights: Tensor, n_steps: int, learning_rate: float, bar: "tqdm[Never]") -> None:
     """Train `weights` [P] in place."""
     parameter = nn.Parameter(weights)
     optimizer = torch.optim.Adam([parameter], lr=learning_rate)
@@ -110,12 +111,17 @@ def _adam(energy: Energy, weights: Tensor, n_steps: int, learning_rate: float, b
         bar.set_postfix(energy=f"{float(value):.3f}", refresh=False)
 
 
-def _lbfgs(energy: Energy, weights: Tensor, max_steps: int, grad_tol: float, bar: "tqdm[None]") -> None:
+def _lbfgs(energy: Energy, weights: Tensor, max_steps: int, grad_tol: float, bar: "tqdm[Never]") -> None:
     """Train `weights` [P] in place until the gradient norm is below `grad_tol`, or no step lowers the energy."""
     parameter = nn.Parameter(weights)
     chunk = 50
     optimizer = torch.optim.LBFGS(
-        [parameter], max_iter=chunk, history_size=30, line_search_fn="strong_wolfe", tolerance_grad=0.0, tolerance_change=0.0
+        [parameter],
+        max_iter=chunk,
+        history_size=30,
+        line_search_fn="strong_wolfe",
+        tolerance_grad=0.0,
+        tolerance_change=0.0,
     )
 
     def closure() -> Tensor:

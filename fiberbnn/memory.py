@@ -2,6 +2,7 @@
 
 import resource
 import sys
+from pathlib import Path
 
 import torch
 
@@ -14,7 +15,7 @@ def free_bytes(device: torch.device) -> int | None:
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     try:
-        with open("/proc/meminfo") as file:
+        with Path("/proc/meminfo").open() as file:
             fields = dict(line.split(":", 1) for line in file)
         return int(fields["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError):
@@ -33,4 +34,6 @@ def check_fits(needed: int, device: torch.device, advice: str) -> None:
     """Raise MemoryError if `needed` bytes are more than the device has free."""
     free = free_bytes(device)
     if free is not None and needed > free:
-        raise MemoryError(f"this needs about {needed / 2**30:.1f} GiB, {device} has {free / 2**30:.1f} GiB free: {advice}")
+        raise MemoryError(
+            f"this needs about {needed / 2**30:.1f} GiB, {device} has {free / 2**30:.1f} GiB free: {advice}"
+        )

@@ -4,18 +4,19 @@ import copy
 from collections.abc import Callable
 
 import torch
-from fiberbnn_kernels import MLPLayout, mlp_forward
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn import functional as F
 
-ACTIVATION_NAMES: dict[type[nn.Module], str] = {
+from fiberbnn_kernels import Activation, MLPLayout, mlp_forward
+
+ACTIVATION_NAMES: dict[type[nn.Module], Activation] = {
     nn.Tanh: "tanh",
     nn.ReLU: "relu",
     nn.SiLU: "silu",
     nn.GELU: "gelu",
 }
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
     "relu": torch.relu,
     "silu": F.silu,
@@ -107,20 +108,25 @@ class Network:
 
 def _mlp_layout(model: nn.Module) -> MLPLayout | None:
     """The layout of Linear, activation, ..., Linear with every weight trainable; None for any other module."""
-    if not isinstance(model, nn.Sequential) or not all(p.requires_grad for p in model.parameters()):
+    if not isinstance(model, nn.Sequential) or len(model) % 2 == 0:
         return None
-    linears, activations = list(model)[::2], list(model)[1::2]
-    names = {ACTIVATION_NAMES.get(type(module)) for module in activations}
-    plain = (
-        len(model) % 2 == 1
-        and len(names) <= 1
-        and None not in names
-        and all(type(module) is nn.Linear and module.bias is not None for module in linears)
-        and all(module.approximate == "none" for module in activations if isinstance(module, nn.GELU))
-        and len({id(module) for module in linears}) == len(linears)
-        and not any(hooks for module in model.modules() for hooks in (module._forward_hooks, module._forward_pre_hooks))
-    )
-    if not plain:
+    if not all(p.requires_grad for p in model.parameters()) or _has_hooks(model):
+        return None
+    linears = [module for module in list(model)[::2] if type(module) is nn.Linear and module.bias is not None]
+    names = [_activation_name(module) for module in list(model)[1::2]]
+    shared = len({id(module) for module in linears}) < len(linears)
+    if len(linears) != len(names) + 1 or shared or None in names or len(set(names)) > 1:
         return None
     widths = (linears[0].in_features, *(module.out_features for module in linears))
-    return MLPLayout(widths, names.pop() if names else "tanh")
+    return MLPLayout(widths, names[0] or "tanh") if names else MLPLayout(widths)
+
+
+def _activation_name(module: nn.Module) -> Activation | None:
+    """The name of an activation that the perceptron operations know; None for others."""
+    if isinstance(module, nn.GELU) and module.approximate != "none":
+        return None
+    return ACTIVATION_NAMES.get(type(module))
+
+
+def _has_hooks(model: nn.Module) -> bool:
+    return any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())

@@ -9,17 +9,18 @@ import torch
 from torch import Tensor, nn
 
 from . import saved
-from .curvature import diagonal_scale, ggn_diagonal
+from .curvature import newton_gain
 from .data import Data, collect
 from .diagnostics import Diagnostics, judged, warnings_of
 from .energy import Cost, Energy
 from .latent import LatentPosterior, LatentSettings
-from .likelihood import Categorical, Gaussian, Likelihood, fitted_noise_std
+from .likelihood import Categorical, Gaussian, Likelihood, fitted_noise_std, likelihood_of
 from .memory import check_fits, peak_mib
 from .network import Network
 from .predictive import outputs_of, predictions_of
 from .trajectory import Trajectory, WalkSchedule, walk_from
-from .walk import WalkSettings
+from .walk_state import WalkSettings
+
 
 class MetricBNN:
     """A Bayesian neural network from a trained one, by a walk around its weights and a latent model of the walk.
@@ -29,7 +30,7 @@ class MetricBNN:
     Args:
         model: the trained module; it is copied, never changed.
         likelihood: "classification" (logits), "regression", or a `Categorical()` or `Gaussian(noise_std)`.
-        prior_precision: one over the variance of the Gaussian prior on each weight; the weight decay of the summed loss.
+        prior_precision: one over the variance of the Gaussian prior on each weight (weight decay of the summed loss).
         noise_std: of the observations of a regression, in the units of y; fitted to the training residuals if None.
         n_particles: K, particles of the walk.
         walk: how particles step.
@@ -42,7 +43,7 @@ class MetricBNN:
         latent_posterior: after `fit` or `load`.
 
     Raises:
-        ValueError: if the likelihood is unknown, `noise_std` does not belong to it, or the model has no trainable weights.
+        ValueError: if the likelihood is unknown, `noise_std` does not belong to it, or no weight is trainable.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class MetricBNN:
         seed: int = 0,
     ) -> None:
         self.network = Network(model)
-        self.likelihood = _likelihood(likelihood, noise_std)
+        self.likelihood = likelihood_of(likelihood, noise_std)
         self.prior_precision, self.n_particles, self.seed = prior_precision, n_particles, seed
         self.walk_settings, self.schedule = walk or WalkSettings(), schedule or WalkSchedule()
         self.latent_settings = latent or LatentSettings()
@@ -93,14 +94,18 @@ class MetricBNN:
         """
         x, y = collect(train_data)
         network, weights = self.network, self.network.weights
-        check_fits(self.memory_estimate(), weights.device, "lower n_particles, the schedule's n_snapshots or the latent rank")
+        check_fits(
+            self.memory_estimate(),
+            weights.device,
+            "lower n_particles, the schedule's n_snapshots or the latent rank",
+        )
         if self.likelihood is None:
             with torch.no_grad():
                 outputs = network.apply(weights, x.to(weights))
             Gaussian(1.0).check(outputs, y)
             self.likelihood = Gaussian(fitted_noise_std(outputs, y.to(outputs)))
         energy = Energy(network, self.likelihood, x, y, self.prior_precision)
-        _warn_unless_at_minimum(energy, weights, self.seed)
+        self._warn_unless_at_minimum(energy)
         walk_cost = energy.cost.copy()
         trajectory = walk_from(
             energy,
@@ -242,10 +247,23 @@ class MetricBNN:
             raise RuntimeError("the noise has not been fitted yet: call fit(train_data) first, or give noise_std")
         return self.likelihood
 
+    def _warn_unless_at_minimum(self, energy: Energy) -> None:
+        """Warn if the model's weights are clearly above a minimum of the energy."""
+        weights = self.network.weights
+        gradient = energy.value_and_grad(weights[None])[1][0]
+        gain = newton_gain(energy, weights, gradient, seed=self.seed)
+        if gain > 1.0:
+            warnings.warn(
+                f"the model is not at a minimum of its energy (gradient norm {float(gradient.norm()):.2g}, about "
+                f"{gain:.1f} nats above one): train it further with the same prior, for example by "
+                "fiberbnn.fit_map(model, x, y, likelihood)",
+                stacklevel=3,
+            )
+
     def _fit_diagnostics(self, energy: Energy, cost: Cost) -> Diagnostics:
         """What is known after the fit, without held-out data."""
         trajectory, latent = self.trajectory, self._fitted()
-        assert trajectory is not None  # noqa: S101 - narrows the type; fit has just set it
+        assert trajectory is not None
         rise = float(energy(latent.sample(100, seed=self.seed)).double().mean()) - trajectory.map_energy
         found = Diagnostics(
             energy_ratio_walk=trajectory.energy_ratio,
@@ -259,29 +277,3 @@ class MetricBNN:
             peak_mib=peak_mib(self.network.weights.device),
         )
         return replace(found, warnings=warnings_of(found))
-
-
-def _likelihood(kind: str | Likelihood, noise_std: float | None) -> Likelihood | None:
-    """The likelihood that was asked for; None for a regression whose noise is yet to be fitted."""
-    if noise_std is not None and kind != "regression":
-        raise ValueError('noise_std belongs to likelihood="regression"; give it inside Gaussian(noise_std) otherwise')
-    if isinstance(kind, (Categorical, Gaussian)):
-        return kind
-    if kind == "classification":
-        return Categorical()
-    if kind == "regression":
-        return None if noise_std is None else Gaussian(noise_std)
-    raise ValueError(f'likelihood must be "classification", "regression", Categorical() or Gaussian(...); got {kind!r}')
-
-
-def _warn_unless_at_minimum(energy: Energy, weights: Tensor, seed: int) -> None:
-    """Warn if a Newton step with the preconditioner's curvature would lower the energy by more than a nat."""
-    gradient = energy.value_and_grad(weights[None])[1][0]
-    scale = diagonal_scale(ggn_diagonal(energy, weights, n_probes=16, seed=seed), energy.prior_precision)
-    gain = 0.5 * float((scale * gradient).square().sum())
-    if gain > 1.0:
-        warnings.warn(
-            f"the model is not at a minimum of its energy (gradient norm {float(gradient.norm()):.2g}, about {gain:.1f} nats "
-            "above one): train it further with the same prior, for example by fiberbnn.fit_map(model, x, y, likelihood)",
-            stacklevel=3,
-        )

@@ -49,7 +49,7 @@ def save(path: str | os.PathLike[str], tensors: dict[str, Tensor], settings: dic
     os.close(handle)
     try:
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, beside, metadata)
-        os.replace(beside, target)
+        Path(beside).replace(target)
     except BaseException:
         Path(beside).unlink(missing_ok=True)
         raise
@@ -60,7 +60,7 @@ def load(path: str | os.PathLike[str], network: Network) -> tuple[dict[str, Tens
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the file is truncated, is not a saved posterior, is of a newer format, or of another architecture.
+        ValueError: if the file is truncated, not a saved posterior, of a newer format, or of another architecture.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no saved posterior at {path}")

@@ -3,6 +3,7 @@
 import math
 import time
 from dataclasses import dataclass, field
+from typing import Never
 
 import torch
 from torch import Tensor
@@ -11,7 +12,8 @@ from tqdm import tqdm
 from .adaptation import ScaleAdaptation, StepSizeAdaptation, has_settled
 from .curvature import diagonal_scale, ggn_diagonal, largest_eigenvalue
 from .energy import Cost, Energy
-from .walk import WalkInfo, WalkSettings, WalkState, init, step
+from .walk import init, step
+from .walk_state import WalkInfo, WalkSettings, WalkState
 
 
 class WalkDivergedError(RuntimeError):
@@ -22,15 +24,15 @@ class WalkDivergedError(RuntimeError):
 class WalkSchedule:
     """How long the walk runs, and what it adapts to.
 
-    Warm-up lasts from `min_warmup` steps until the energy has settled, at most half of `max_steps`. The walk then goes on for as
-    many steps again (the time that it took to forget the MAP is the time scale of the walk) and takes snapshots on the way.
+    Warm-up lasts from `min_warmup` steps until the energy has settled, at most half of `max_steps`. The walk then
+    goes on for as many steps again (the time that it took to forget the MAP is its time scale), with snapshots.
 
     Attributes:
         max_steps: most steps in all.
         min_warmup: fewest warm-up steps.
         n_snapshots: snapshots of all particles, evenly spaced over the second half.
         target_acceptance: mean acceptance probability that the step size is steered to.
-        first_step: c of the first step size, c / sqrt(largest eigenvalue at the MAP); of every step in the literal mode.
+        first_step: c of the first step size, c / sqrt(largest eigenvalue at the MAP); in the literal mode, of all.
         least_ratio: share of the P/2 nats of equipartition that the energy must have reached to count as settled.
         settled_tolerance: growth of the energy per third of the warm-up, as a share of P/2, that counts as settled.
 
@@ -147,8 +149,8 @@ class _Run:
     """State and adaptation of one run."""
 
     def __init__(
-        self, energy: Energy, weights: Tensor, n_particles: int, settings: WalkSettings, schedule: WalkSchedule, seed: int,
-        particle0: int,
+        self, energy: Energy, weights: Tensor, n_particles: int, settings: WalkSettings, schedule: WalkSchedule,
+        seed: int, particle0: int,
     ) -> None:  # fmt: skip
         self.energy, self.settings, self.schedule = energy, settings, schedule
         self.seed, self.particle0 = seed, particle0
@@ -163,7 +165,7 @@ class _Run:
         self.history: list[tuple[float, float, float, float]] = []
         self.settled = False
 
-    def warm_up(self, bar: "tqdm[None]") -> int:
+    def warm_up(self, bar: "tqdm[Never]") -> int:
         """Step and adapt until the energy has settled; return the number of steps."""
         rises: list[Tensor] = []
         longest = max(1, self.schedule.max_steps // 2)
@@ -188,7 +190,7 @@ class _Run:
                     return t
         return longest
 
-    def collect(self, n_steps: int, bar: "tqdm[None]") -> list[WalkState]:
+    def collect(self, n_steps: int, bar: "tqdm[Never]") -> list[WalkState]:
         """Step on and return the states of the snapshots; with Metropolis the step size is fixed from here on."""
         every = max(1, n_steps // self.schedule.n_snapshots)
         snapshots = []
@@ -198,16 +200,18 @@ class _Run:
                 snapshots.append(self.state)
         return snapshots
 
-    def _step(self, bar: "tqdm[None]", *, adapt: bool = True) -> None:
+    def _step(self, bar: "tqdm[Never]", *, adapt: bool = True) -> None:
         self.state, info = step(
-            self.state, self.energy, self.settings, scale=self.scale, step_size=self.step_size.step_size, seed=self.seed,
-            particle0=self.particle0,
+            self.state, self.energy, self.settings, scale=self.scale, step_size=self.step_size.step_size,
+            seed=self.seed, particle0=self.particle0,
         )  # fmt: skip
         self._record(info)
         if adapt and self.settings.drift == "persistent":
             self.step_size.update(info.acceptance)
         bar.update()
-        bar.set_postfix(energy_ratio=f"{self.history[-1][0]:.2f}", acceptance=f"{self.history[-1][1]:.2f}", refresh=False)
+        bar.set_postfix(
+            energy_ratio=f"{self.history[-1][0]:.2f}", acceptance=f"{self.history[-1][1]:.2f}", refresh=False
+        )
 
     def _record(self, info: WalkInfo) -> None:
         rise = float(self.state.energy.double().mean()) - self.map_energy
@@ -217,6 +221,7 @@ class _Run:
         recent = self.history[-20:]
         if len(recent) == 20 and sum(entry[2] for entry in recent) > 0.8 * 20:
             raise WalkDivergedError(
-                f"after {len(self.history)} steps more than 80 % of the last 20 failed (step size {self.step_size.step_size:.1e}). "
+                f"after {len(self.history)} steps more than 80 % of the last 20 failed (step size "
+                f"{self.step_size.step_size:.1e}). "
                 "Standardise the inputs, start from a trained model (fit_map), or raise prior_precision."
             )

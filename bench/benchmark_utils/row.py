@@ -15,8 +15,9 @@ from benchmark_utils.cost import Meter
 from benchmark_utils.metrics import energy_ratio, evaluate, gap_spread
 from benchmark_utils.prediction import Prediction
 from benchmark_utils.reference import Reference, load_reference, reference_prediction
+from benchmark_utils.shared_map import shared_energy
 from benchmark_utils.task import Task
-from fiberbnn import Energy, MapFit, Network
+from fiberbnn import MapFit
 
 SUITE_VERSION = "1"
 ENERGY_SAMPLES = 200  # weight draws whose energies give the energy ratio
@@ -106,10 +107,8 @@ def measured_energy_ratio(
     weights = sample_weights(ENERGY_SAMPLES)
     if weights is None:
         return math.nan
-    energy = Energy(
-        Network(map_fit.model), task.likelihood(), task.x_train, task.y_train, task.prior_precision
-    )
-    return energy_ratio(energy(weights), map_fit.energy, map_fit.weights.numel())
+    energies = shared_energy(task, map_fit)(weights)
+    return energy_ratio(energies, map_fit.energy, map_fit.weights.numel())
 
 
 def figure_arrays(

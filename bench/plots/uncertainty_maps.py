@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import matplotlib.pyplot as plt
@@ -18,40 +19,49 @@ METHODS = ("map", "laplace", "ensemble", "metricbnn", "walk", "hmc")
 NEEDS = "entropy"  # the array that marks a run whose map can be drawn
 CLASS_COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7")
 MOST_POINTS = 600
+COLUMNS = 3  # panels side by side
 
 Map = Mapping[str, np.ndarray]  # entropy [M, M] in nats, extent [4]; x_train [N, 2] and y_train [N]
 
 
 def draw(panels: Mapping[str, Mapping[str, Map]]) -> Figure:
-    """Return the figure: a row of panels a task, a column a method; one colour scale, from 0 to log 2.
+    """Return the figure: a panel for each task and method; one colour scale, from certain to a toss-up.
 
     Args:
         panels: by task and by the method's label.
     """
-    n_columns = max(len(methods) for methods in panels.values())
+    shown = [(task, label, one) for task, methods in panels.items() for label, one in methods.items()]
     # Two classes have at most log 2; a task of more classes sets the scale for all.
-    n_classes = max(int(one["y_train"].max()) + 1 for methods in panels.values() for one in methods.values())
+    n_classes = max(int(one["y_train"].max()) + 1 for _, _, one in shown)
+    n_columns = min(COLUMNS, len(shown))
+    n_lines = math.ceil(len(shown) / n_columns)
     with plt.rc_context(FIGURE):
         figure, axes = plt.subplots(
-            len(panels), n_columns, figsize=(2.5 * n_columns + 1.0, 2.6 * len(panels) + 0.5),
-            squeeze=False, sharex="row", sharey="row", layout="constrained",
-        )  # fmt: skip
-        for line, (task, methods) in zip(axes, panels.items(), strict=True):
-            for axis, (label, one) in zip(line, methods.items(), strict=False):
-                image = axis.imshow(
-                    one["entropy"], origin="lower", extent=tuple(one["extent"]), aspect="auto", cmap="Greys",
-                    vmin=0.0, vmax=np.log(n_classes),
-                )  # fmt: skip
-                _points(axis, one)
-                axis.set_title(label, fontsize=9)
-                axis.set_xlabel("input 1, standardised")
-            for axis in line[len(methods) :]:
-                axis.set_visible(False)
-            line[0].set_ylabel(f"{task}\ninput 2, standardised")
-        figure.colorbar(image, ax=axes, label="entropy of the averaged predictive (nats)", shrink=0.9)
-        figure.suptitle(
-            f"Predictive entropy, seed 0; dots are up to {MOST_POINTS} training examples by class", fontsize=9
+            n_lines,
+            n_columns,
+            figsize=(2.9 * n_columns + 1.0, 2.7 * n_lines + 0.6),
+            squeeze=False,
+            layout="constrained",
         )
+        for axis, (task, label, one) in zip(axes.flat, shown, strict=False):
+            image = axis.imshow(
+                one["entropy"],
+                origin="lower",
+                extent=tuple(one["extent"]),
+                aspect="auto",
+                cmap="Greys",
+                vmin=0.0,
+                vmax=np.log(n_classes),
+            )
+            _points(axis, one)
+            axis.set_title(f"{task}: {label}", fontsize=9)
+        for axis in axes.flat[len(shown) :]:
+            axis.set_visible(False)
+        figure.supxlabel("input 1, standardised", fontsize=9)
+        figure.supylabel("input 2, standardised", fontsize=9)
+        figure.colorbar(image, ax=axes, label="entropy of the averaged predictive (nats)", shrink=0.9)
+        heading = f"Predictive entropy, seed 0; dots are up to {MOST_POINTS} training examples by class"
+        figure.suptitle(heading, fontsize=9)
     return figure
 
 

@@ -43,9 +43,7 @@ class Solver(BaseSolver):
         here: compilation is ahead of time, so the timed part starts cold in all else.
         """
         task = self.task
-        posterior = MLPPosterior(
-            task.widths, task.activation, task.kind, task.prior_precision, task.noise_std
-        )
+        posterior = MLPPosterior(task.widths, task.activation, task.kind, task.prior_precision, task.noise_std)
         self.nuts = compiled_nuts(
             posterior,
             len(task.x_train),

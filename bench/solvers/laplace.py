@@ -127,7 +127,5 @@ def maximise_evidence(laplace: Any) -> None:
 
     best = minimize_scalar(negative, bounds=(-4, 4), method="bounded", options={"xatol": 0.02})
     if best.fun >= _WORST:
-        raise FloatingPointError(
-            "the marginal likelihood is not finite at any prior precision that was tried"
-        )
+        raise FloatingPointError("the marginal likelihood is not finite at any prior precision that was tried")
     laplace.prior_precision = torch.tensor(10.0 ** float(best.x))

@@ -47,13 +47,9 @@ class Solver(BaseSolver):
         """Run SGD and keep the moments of its iterates."""
         task, likelihood = self.task, self.task.likelihood()
         n_rows = len(task.x_train)
-        energy = Energy(
-            Network(self.map_fit.model), likelihood, task.x_train, task.y_train, task.prior_precision
-        )
+        energy = Energy(Network(self.map_fit.model), likelihood, task.x_train, task.y_train, task.prior_precision)
         generator = torch.Generator().manual_seed(task.seed)
-        self.learning_rate = (
-            self.relative_rate * n_rows / top_curvature(energy, self.map_fit.weights, generator)
-        )
+        self.learning_rate = self.relative_rate * n_rows / top_curvature(energy, self.map_fit.weights, generator)
         model = copy.deepcopy(self.map_fit.model).train()
         optimizer = torch.optim.SGD(
             model.parameters(), self.learning_rate, momentum=0.9, weight_decay=task.prior_precision / n_rows
@@ -71,9 +67,7 @@ class Solver(BaseSolver):
                 # Against the mean so far, as in the paper's algorithm 1, which need not keep the snapshots.
                 deviations = [*deviations[1 - self.rank :], weights - self.mean]
         if not self.mean.isfinite().all():
-            raise FloatingPointError(
-                f"SGD diverged at learning rate {self.learning_rate:.2e}: lower relative_rate"
-            )
+            raise FloatingPointError(f"SGD diverged at learning rate {self.learning_rate:.2e}: lower relative_rate")
         self.sd = (squares / self.epochs - self.mean.square()).clamp(min=_SMALLEST_VARIANCE).sqrt()
         self.deviations = torch.stack(deviations)  # [rank, P]
         self.cost = {"grad_evals": self.epochs, "hvp_evals": energy.cost.hvp_evals}

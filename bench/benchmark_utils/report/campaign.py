@@ -18,7 +18,7 @@ import yaml
 from benchopt import BaseDataset, BaseSolver
 from benchopt.benchmark import Benchmark, _list_parametrized_classes
 from benchopt.results import read_results
-from joblib.externals.loky.process_executor import TerminatedWorkerError
+from joblib.externals.loky.process_executor import BrokenProcessPool
 from rich.console import Console
 
 from benchmark_utils import provenance
@@ -69,9 +69,7 @@ def plan(
     os.environ["BENCHOPT_CACHE"] = str(folder / "__cache__" / provenance.fingerprint())
     options = yaml.safe_load(config.read_text()) or {}
     parallel = {"backend": "loky", "n_jobs": 1, "batch_size": 1, **options.get("parallel-config", {})}
-    with contextlib.redirect_stdout(
-        io.StringIO()
-    ):  # benchopt prints the traceback of a file that cannot be imported
+    with contextlib.redirect_stdout(io.StringIO()):  # benchopt prints the traceback of a file that cannot be imported
         benchmark = Benchmark(folder, seed=0)
         methods = {}
         for cls, parameters in benchmark.check_solver_patterns(list(solvers or options.get("solver", []))):
@@ -108,28 +106,20 @@ def run(campaign: Campaign, console: Console) -> tuple[pd.DataFrame, list[Outcom
             try:
                 _benchopt(campaign, output, board)
                 cause = ""
-            except TerminatedWorkerError as error:
-                cause = (
-                    f"a worker process died, for lack of memory perhaps ({describe(error)['reason']:.150})"
-                )
+            except BrokenProcessPool as error:
+                cause = f"a worker process died, for lack of memory perhaps ({describe(error)['reason']:.150})"
         if cause:
             console.print(f"{cause}; what is finished is kept", style="red", markup=False)
             with Board(console, n_runs) as board:
                 _benchopt(campaign, output, board, collect=True)
         reasons = read_failures(output.with_suffix(""))
-        imports = {
-            cls.name: _import_failure(cls._exc)
-            for cls, _ in campaign.solvers.values()
-            if hasattr(cls, "_exc")
-        }
+        imports = {cls.name: _import_failure(cls._exc) for cls, _ in campaign.solvers.values() if hasattr(cls, "_exc")}
         for outcome in board.outcomes:
             known = reasons.get((outcome.dataset, outcome.solver)) or imports.get(outcome.solver) or {}
             unknown = cause or "it ended before it ran, in skip or set_objective: the traceback was printed"
             outcomes.append(replace(outcome, **{"reason": outcome.reason or unknown, **known}))
         results = read_results(output) if output.exists() else pd.DataFrame()
-    console.print(
-        f"{n_runs} runs, {board.n_cached} of them finished before, {len(outcomes)} without a result"
-    )
+    console.print(f"{n_runs} runs, {board.n_cached} of them finished before, {len(outcomes)} without a result")
     return results, outcomes
 
 

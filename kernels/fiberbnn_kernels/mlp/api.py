@@ -73,9 +73,7 @@ def mlp_nll_and_grad(
             raise ValueError(f"noise_precision must be positive and finite; got {noise_precision}")
     if y.device != x.device:
         raise ValueError(f"y is on {y.device}, x on {x.device}; move them to one device")
-    return reference.mlp_nll_and_grad(
-        weights, x, y, layout, likelihood=likelihood, noise_precision=noise_precision
-    )
+    return reference.mlp_nll_and_grad(weights, x, y, layout, likelihood=likelihood, noise_precision=noise_precision)
 
 
 def _check(weights: Tensor, x: Tensor, layout: MLPLayout, impl: str) -> None:

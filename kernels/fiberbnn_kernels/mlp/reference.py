@@ -33,9 +33,7 @@ class BlockPlan(NamedTuple):
     rows: int
 
 
-def plan_blocks(
-    layout: MLPLayout, n_particles: int, n_rows: int, element_bytes: int, budget: int
-) -> BlockPlan:
+def plan_blocks(layout: MLPLayout, n_particles: int, n_rows: int, element_bytes: int, budget: int) -> BlockPlan:
     """Return the block whose activations fit in `budget` bytes.
 
     Rows are split only where one particle alone does not fit, so the split of the rows, and with it the order

@@ -154,9 +154,7 @@ def _normal_op(
             particle0=particle0,
             device=device,
         )
-    draws = reference.philox_normal(
-        n_particles, n_elements, seed=seed, steps=steps, stream=stream, particle0=particle0
-    )
+    draws = reference.philox_normal(n_particles, n_elements, seed=seed, steps=steps, stream=stream, particle0=particle0)
     return draws.to(device)
 
 
@@ -190,9 +188,7 @@ def _uniform_op(
 
 
 @_uniform_op.register_fake
-def _(
-    n_particles: int, seed: int, step: int, stream: int, particle0: int, device: torch.device, fused: bool
-) -> Tensor:
+def _(n_particles: int, seed: int, step: int, stream: int, particle0: int, device: torch.device, fused: bool) -> Tensor:
     return torch.empty(n_particles, device=device)
 
 
@@ -213,9 +209,7 @@ def _check_counter(
     if not 0 <= stream < WORD_END:
         raise ValueError(f"stream must be from 0 to 2^32 - 1; got {stream}")
     if n_particles < 0 or particle0 < 0 or particle0 + n_particles > WORD_END:
-        raise ValueError(
-            f"particles must lie between 0 and 2^32; got {n_particles} particles from number {particle0}"
-        )
+        raise ValueError(f"particles must lie between 0 and 2^32; got {n_particles} particles from number {particle0}")
     if not 0 <= n_elements <= 4 * WORD_END:
         raise ValueError(f"n_elements must be from 0 to 2^34; got {n_elements}")
     if not dtype.is_floating_point:

@@ -84,9 +84,7 @@ def uniform_kernel(out, n_particles, seed, step, stream, particle0, BLOCK: tl.co
     row = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     zero = (row * 0).to(tl.uint32)
     particle = (zero + particle0 + row).to(tl.uint32)
-    word, _, _, _ = tl.philox(
-        seed, zero, particle, (zero + step).to(tl.uint32), (zero + stream).to(tl.uint32)
-    )
+    word, _, _, _ = tl.philox(seed, zero, particle, (zero + step).to(tl.uint32), (zero + stream).to(tl.uint32))
     uniform = ((word >> 9).to(tl.int32, bitcast=True).to(tl.float32) + 0.5) * 1.1920928955078125e-07
     tl.store(out + row, uniform, mask=row < n_particles)
 

@@ -77,9 +77,7 @@ def philox_4x32(counter: Sequence[Words], seed: int) -> tuple[Words, Words, Word
     return c0, c1 & _WORD, c2, c3 & _WORD
 
 
-def box_muller(
-    radius_word: NDArray[np.uint32], angle_word: NDArray[np.uint32]
-) -> tuple[Floats, Floats, Floats]:
+def box_muller(radius_word: NDArray[np.uint32], angle_word: NDArray[np.uint32]) -> tuple[Floats, Floats, Floats]:
     """Return radius, cosine and sine for pairs of words; radius * cosine and radius * sine are normals.
 
     The radius is sqrt(-2 log u) with u = n/2^24 and n from 1 to 2^24, so no draw exceeds 5.77. Its random
@@ -154,9 +152,7 @@ def philox_uniform(n_particles: int, *, seed: int, step: int, stream: int, parti
         np.full_like(particle, stream),
     )
     word = philox_4x32(counter, seed)[0]
-    return torch.from_numpy(
-        ((word >> np.uint64(9)).astype(np.float32) + np.float32(0.5)) * np.float32(2.0**-23)
-    )
+    return torch.from_numpy(((word >> np.uint64(9)).astype(np.float32) + np.float32(0.5)) * np.float32(2.0**-23))
 
 
 def _blocks(shape: tuple[int, int, int]) -> Iterator[list[slice]]:

@@ -1,0 +1,22 @@
+"""The streams of counter-based noise: a draw depends on (seed, element, particle, step, stream) and on nothing else."""
+
+from enum import IntEnum
+
+
+class Stream(IntEnum):
+    """What noise is drawn for; no two uses share a stream."""
+
+    DRIFT = 0
+    REFRESH = 1
+    REFRESH_AGAIN = 2  # the second half of OBABO's refresh
+    ACCEPT = 3
+    REVIVE = 4  # a new velocity for a particle whose step was undone
+    PERTURB = 5
+    CURVATURE_PROBE = 16
+    POWER_ITERATION = 17
+    BATCH_OF_POINTS = 32
+    BATCH_OF_INPUTS = 33
+    LATENT_JITTER = 34
+    DENSITY_CENTRE = 48
+    DENSITY_KERNEL = 49
+    REFINE = 1024  # and one more for every refinement step

@@ -1,0 +1,64 @@
+"""How particles of the walk step, where they are, and what happened to them."""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class WalkSettings:
+    """How particles step.
+
+    Attributes:
+        drift: "persistent" or "literal" (see walk.py).
+        friction: gamma, per unit of preconditioned time; the drift persists for about 1/gamma.
+        metropolis: accept or refuse each persistent step, so that the walk samples the posterior exactly.
+        energy_error_limit: nats; a step without Metropolis whose energy error is larger, or not finite, is undone and
+            the particle given a new velocity. It happens where the step is far too long, and is counted.
+        drift_length: of the literal drift, preconditioned units a step.
+        drift_steps: steps after which the literal drift stops and the particles only settle; None for never.
+        perturbation: standard deviation of the literal mode's perturbing noise, preconditioned units.
+        refine_steps: R, gradient steps after each literal perturbation.
+        refine_noise: 0 for plain gradient steps, 1 for Langevin steps in the literal refinement.
+
+    Raises:
+        ValueError: if a setting is out of range.
+    """
+
+    drift: Literal["persistent", "literal"] = "persistent"
+    friction: float = 0.1
+    metropolis: bool = False
+    energy_error_limit: float = 10.0
+    drift_length: float = 1.0
+    drift_steps: int | None = None
+    perturbation: float = 0.0
+    refine_steps: int = 5
+    refine_noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.drift not in ("persistent", "literal"):
+            raise ValueError(f'drift must be "persistent" or "literal"; got {self.drift!r}')
+        if self.friction <= 0 or self.energy_error_limit <= 0 or self.refine_steps < 1:
+            raise ValueError("friction and energy_error_limit must be positive, refine_steps at least 1")
+        if min(self.drift_length, self.perturbation, self.refine_noise) < 0:
+            raise ValueError("drift_length, perturbation and refine_noise must not be negative")
+        if self.metropolis and self.drift == "literal":
+            raise ValueError('metropolis=True needs drift="persistent": the literal mode has no acceptance rule')
+
+
+class WalkState(NamedTuple):
+    """What the next step needs."""
+
+    particles: Tensor  # [K, P]
+    velocity: Tensor  # [K, P], preconditioned; the fixed unit drift in the literal mode
+    energy: Tensor  # [K], nats
+    grad: Tensor  # [K, P]
+    time: int  # steps done
+
+
+class WalkInfo(NamedTuple):
+    """What a reader of the run needs."""
+
+    acceptance: Tensor  # [K], min(1, exp(-energy error)) of the step, 0 where it was not finite
+    moved: Tensor  # [K], bool; False where the step was refused (Metropolis) or undone

@@ -1,0 +1,82 @@
+"""Every method on every task, once, on a handful of rows and a small network: a row comes out of all of them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from benchopt.benchmark import Benchmark
+
+from benchmark_utils.row import evaluate_method
+from benchmark_utils.run_once import watch
+from benchmark_utils.shared_map import train_map
+from benchmark_utils.task import MissingTask, Task
+from fiberbnn import MapFit
+
+BENCH = Path(__file__).resolve().parents[2] / "bench"
+# What makes a method small, by the parameter's name.
+SMALL = {"members": 2, "epochs": 2, "n_samples": 5, "n_warmup": 20, "n_draws": 20, "max_tree_depth": 3, "rank": 5}
+# JAX compiles for seconds for each network: one task of each kind stands for all.
+COMPILED = {"hmc": ("gap-1-15-1", "banana")}
+COMPONENTS = Benchmark(BENCH, seed=0)
+SOLVERS = {solver.name: solver for solver in COMPONENTS.get_solvers()}
+DATASETS = {dataset.name: dataset for dataset in COMPONENTS.get_datasets()}
+
+
+@lru_cache
+def small_task(name: str) -> Task | MissingTask:
+    """The task with at most 12 rows of each class, eight test rows, and hidden layers of three."""
+    task = DATASETS[name].get_instance(seed=0).get_data()["task"]
+    if isinstance(task, MissingTask):
+        return task
+    labels = task.y_train if task.kind == "classification" else torch.zeros(len(task.y_train), dtype=torch.int64)
+    rows = torch.cat([(labels == label).nonzero()[:12, 0] for label in labels.unique()])
+    widths = (task.widths[0], *(3 for _ in task.widths[1:-1]), task.widths[-1])
+    test = {"x_test": task.x_test[:8], "y_test": task.y_test[:8]}
+    # Seed 1 keeps no arrays for figures: no thousands of points of a plane are predicted.
+    return replace(task, x_train=task.x_train[rows], y_train=task.y_train[rows], **test, widths=widths, seed=1)
+
+
+@lru_cache
+def small_map(name: str) -> MapFit:
+    return train_map(small_task(name))
+
+
+def settings_of(solver: type) -> list[dict[str, Any]]:
+    """The variants to run: the first value of each setting, small, and each other value in turn."""
+    first = {name: SMALL.get(name, values[0]) for name, values in solver.parameters.items()}
+    others = [first | {name: value} for name, values in solver.parameters.items() for value in values[1:]]
+    return [first, *others]
+
+
+RUNS = [(task, method) for method in SOLVERS for task in COMPILED.get(method, DATASETS)]
+
+
+# What a method says of so small a posterior is not asked here.
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize(("name", "method"), RUNS)
+def test_every_method_gives_a_row_on_every_task(name, method):
+    assert hasattr(SOLVERS[method], "run"), SOLVERS[method]
+    task = small_task(name)
+    if isinstance(task, MissingTask):
+        pytest.skip(task.reason)
+    for settings in settings_of(SOLVERS[method]):
+        solver = SOLVERS[method].get_instance(**settings)
+        skipped, reason = solver.skip(task=task, map_fit=small_map(name))
+        assert not skipped, reason
+        solver.set_objective(task=task, map_fit=small_map(name))
+        watch(solver)
+        solver.warm_up()
+        solver.pre_run_hook(1)
+        solver.run(1)
+        row = evaluate_method(task, small_map(name), **solver.get_result())
+        assert row["status"] == "done", row["reason"]
+        assert math.isfinite(row["nll"])
+        assert row["fit_s"] >= 0
+        assert row["grad_evals"] >= 0
+        assert row["arrays"] == {}
