@@ -63,6 +63,8 @@ def main(arguments: list[str] | None = None) -> int:
     # beside.
     os.environ.update(ONE_THREAD | QUIET, MPLBACKEND="Agg")
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.jit")  # as QUIET does in workers
+    # joblib renews a worker that has grown, which importing jax and laplace-torch is enough for.
+    warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
     if str(BENCH) not in sys.path:
         sys.path.insert(0, str(BENCH))
     from rich.console import Console

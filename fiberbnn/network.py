@@ -108,17 +108,18 @@ class Network:
 
 def _mlp_layout(model: nn.Module) -> MLPLayout | None:
     """The layout of Linear, activation, ..., Linear with every weight trainable; None for any other module."""
-    if not isinstance(model, nn.Sequential) or len(model) % 2 == 0:
+    if not isinstance(model, nn.Sequential) or type(model).forward is not nn.Sequential.forward or len(model) % 2 == 0:
         return None
     if not all(p.requires_grad for p in model.parameters()) or _has_hooks(model):
         return None
     linears = [module for module in list(model)[::2] if type(module) is nn.Linear and module.bias is not None]
     names = [_activation_name(module) for module in list(model)[1::2]]
-    shared = len({id(module) for module in linears}) < len(linears)
-    if len(linears) != len(names) + 1 or shared or None in names or len(set(names)) > 1:
+    if len(linears) != len(names) + 1 or None in names or len(set(names)) > 1:
         return None
     widths = (linears[0].in_features, *(module.out_features for module in linears))
-    return MLPLayout(widths, names[0] or "tanh") if names else MLPLayout(widths)
+    layout = MLPLayout(widths, names[0] or "tanh") if names else MLPLayout(widths)
+    tied = layout.n_params > sum(p.numel() for p in model.parameters())  # a layer or a weight used twice
+    return None if tied else layout
 
 
 def _activation_name(module: nn.Module) -> Activation | None:

@@ -12,9 +12,7 @@ from torch import Tensor
 from benchmark_utils.prediction import Prediction
 
 Kind = Literal["classification", "regression"]
-Reading = Literal[
-    "averaged predictive", "mean over single samples", "against a reference", "energies", "spread"
-]
+Reading = Literal["averaged predictive", "mean over single samples", "against a reference", "energies", "spread"]
 F = TypeVar("F", bound=Callable[..., float])
 
 
@@ -96,9 +94,7 @@ def both_readings(
         name, version = id.split("/")
         add = partial(metric, unit=unit, direction=direction, source=source)
         averaged: Reading = "averaged predictive"
-        add(id, column, kind, formula=f"{formula}, p = mean_s p_s", reading=averaged)(
-            partial(compute, averaged)
-        )
+        add(id, column, kind, formula=f"{formula}, p = mean_s p_s", reading=averaged)(partial(compute, averaged))
         single: Reading = "mean over single samples"
         alone = f"mean_s of, with p = p_s, {formula}"
         add(f"{name}-single/{version}", f"{column}_single", kind, formula=alone, reading=single)(

@@ -16,13 +16,9 @@ _TV = "total variation distance; Izmailov et al. (2021), arXiv:2104.14421"
 def _check_pair(prediction: Prediction, reference: Prediction) -> None:
     """Refuse predictions of different kinds, or for different examples or classes."""
     pair = (prediction, reference)
-    shapes = [
-        tuple((p.class_log_probs if p.kind == "classification" else p.gaussians[0]).shape[1:]) for p in pair
-    ]
+    shapes = [tuple((p.class_log_probs if p.kind == "classification" else p.gaussians[0]).shape[1:]) for p in pair]
     if prediction.kind != reference.kind or shapes[0] != shapes[1]:
-        raise ValueError(
-            f"the reference is {reference.kind} {shapes[1]}, the prediction {prediction.kind} {shapes[0]}"
-        )
+        raise ValueError(f"the reference is {reference.kind} {shapes[1]}, the prediction {prediction.kind} {shapes[0]}")
 
 
 @metric(

@@ -20,9 +20,7 @@ def _inputs(prediction: Prediction, y: Tensor, reading: Reading) -> tuple[Tensor
     mean, variance = prediction.gaussians
     y = y.squeeze(-1) if y.ndim == 2 and y.shape[1] == 1 else y
     if y.shape != mean.shape[1:] or not bool(y.isfinite().all()):
-        raise ValueError(
-            f"targets must be finite, [{mean.shape[1]}] or [{mean.shape[1]}, 1], got {tuple(y.shape)}"
-        )
+        raise ValueError(f"targets must be finite, [{mean.shape[1]}] or [{mean.shape[1]}, 1], got {tuple(y.shape)}")
     axis = 0 if reading == "averaged predictive" else 1
     return mean.unsqueeze(axis), variance.sqrt().unsqueeze(axis), y.to("cpu", torch.float64)
 

@@ -9,9 +9,7 @@ from benchmark_utils.prediction import Prediction
 from fiberbnn import Network
 
 
-def mixture_prediction(
-    network: Network, weights: Tensor, x: Tensor, noise_std: float | None = None
-) -> Prediction:
+def mixture_prediction(network: Network, weights: Tensor, x: Tensor, noise_std: float | None = None) -> Prediction:
     """Return the prediction of weight samples at inputs.
 
     Args:

@@ -73,9 +73,7 @@ class Nuts:
         self.posterior, self.n_warmup, self.thin, self.block = posterior, n_warmup, thin, block
         kernel = blackjax.nuts.build_kernel()
 
-        def warm_up(
-            data: tuple[Array, Array], key: Array, position: Array
-        ) -> tuple[Any, Array, Array, Array]:
+        def warm_up(data: tuple[Array, Array], key: Array, position: Array) -> tuple[Any, Array, Array, Array]:
             adaptation = blackjax.window_adaptation(
                 blackjax.nuts,
                 lambda weights: posterior.log_density(weights, *data),

@@ -55,9 +55,7 @@ def commit() -> str:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        return git("rev-parse", "--short=12", "HEAD") + (
-            "+" if git("status", "--porcelain", "--", *_TRACKED) else ""
-        )
+        return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "--", *_TRACKED) else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 
@@ -86,9 +84,7 @@ def fingerprint(root: Path = ROOT) -> str:
     are kept in a folder with this name, so that rows of two states of the code are never mixed.
     """
     digest = hashlib.sha256(f"{versions()} {os.environ.get('FIBERBNN_DATA', '')}".encode())
-    for path in sorted(
-        path for pattern in (*SOURCES, *STORED) for path in root.glob(pattern) if path.is_file()
-    ):
+    for path in sorted(path for pattern in (*SOURCES, *STORED) for path in root.glob(pattern) if path.is_file()):
         digest.update(str(path.relative_to(root)).encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]

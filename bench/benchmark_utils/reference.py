@@ -77,9 +77,7 @@ def differences(stored: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
 
     def same(name: str) -> bool:
         if name == "input_norms" and name in stored:
-            return all(
-                math.isclose(a, b, rel_tol=1e-4) for a, b in zip(stored[name], wanted[name], strict=True)
-            )
+            return all(math.isclose(a, b, rel_tol=1e-4) for a, b in zip(stored[name], wanted[name], strict=True))
         return bool(stored.get(name) == wanted[name])
 
     return [name for name in wanted if not same(name)]
@@ -123,13 +121,10 @@ def load_reference(task: Task, folder: Path = FOLDER) -> Reference | None:
     except Exception as error:  # a damaged zip file raises a dozen kinds
         raise ValueError(f"{path.name} cannot be read ({error}); make it again: nox -s reference") from error
     if version != FORMAT:
-        raise ValueError(
-            f"{path.name} has format {version}, this code reads {FORMAT}; make it again: nox -s reference"
-        )
+        raise ValueError(f"{path.name} has format {version}, this code reads {FORMAT}; make it again: nox -s reference")
     if wrong := differences(found, identity(task)):
         raise ValueError(
-            f"{path.name} was made with another {', '.join(wrong)}; "
-            "make it again: nox -s reference -- --force"
+            f"{path.name} was made with another {', '.join(wrong)}; make it again: nox -s reference -- --force"
         )
     return Reference(about, arrays)
 

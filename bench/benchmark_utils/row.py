@@ -51,9 +51,7 @@ def evaluate_method(
     with torch.no_grad():
         with Meter() as meter:
             prediction = predict(task.x_test)
-        hmc = reference_prediction(
-            task
-        )  # None, with a warning, if what is stored was made for something else
+        hmc = reference_prediction(task)  # None, with a warning, if what is stored was made for something else
         reference = None if hmc is None else load_reference(task)
         scores = evaluate(prediction, task.y_test, hmc)
         if task.x_plot is not None:
@@ -100,9 +98,7 @@ def reference_columns(reference: Reference | None) -> dict[str, float]:
     return {f"{name}_hmc": float(value) for name, value in found.items()}
 
 
-def measured_energy_ratio(
-    task: Task, map_fit: MapFit, sample_weights: Callable[[int], Tensor | None]
-) -> float:
+def measured_energy_ratio(task: Task, map_fit: MapFit, sample_weights: Callable[[int], Tensor | None]) -> float:
     """Return the energy ratio of a method's weight samples over the training data; NaN if it has none."""
     weights = sample_weights(ENERGY_SAMPLES)
     if weights is None:
@@ -128,8 +124,7 @@ def figure_arrays(
         found = {"x": task.x_plot[:, 0], "mean": mean, "sd": prediction.function_sd(task.noise_std), **data}
         if reference is not None:
             found |= {
-                f"reference_{name}": torch.from_numpy(reference.arrays[f"plot_{name}"])
-                for name in ("mean", "sd")
+                f"reference_{name}": torch.from_numpy(reference.arrays[f"plot_{name}"]) for name in ("mean", "sd")
             }
     elif task.kind == "classification" and task.x_train.shape[1] == 2:
         low, high = task.x_train.amin(0), task.x_train.amax(0)

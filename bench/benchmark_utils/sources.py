@@ -72,16 +72,10 @@ def canonical(dataset: Dataset, source: str) -> Content:
     target = "label" if "label" in table.column_names else "y"
     inputs = [f"x{i}" for i in range(table.num_columns - 1)]
     if set(table.column_names) != {*inputs, target}:
-        raise ValueError(
-            f"{source}: the columns must be x0, x1, ... and label or y, not {table.column_names}"
-        )
+        raise ValueError(f"{source}: the columns must be x0, x1, ... and label or y, not {table.column_names}")
     # Adding 0.0 turns -0.0 into 0.0.
     x = np.stack([table[name].to_numpy().astype("<f8") + 0.0 for name in inputs], axis=1)
-    y = (
-        table[target].to_numpy().astype("<i8")
-        if target == "label"
-        else table[target].to_numpy().astype("<f8") + 0.0
-    )
+    y = table[target].to_numpy().astype("<i8") if target == "label" else table[target].to_numpy().astype("<f8") + 0.0
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         raise ValueError(f"{source}: the table holds NaN or infinite values")
     order = np.lexsort((y, *x.T[::-1]))

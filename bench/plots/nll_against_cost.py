@@ -25,9 +25,7 @@ def points(rows: pd.DataFrame) -> pd.DataFrame:
     from_map = done.get("starts_from_map", pd.Series(1.0, done.index)).fillna(1.0)
     done = done.assign(cost_s=done["fit_s"] + done["map_s"] * from_map)
     groups = done.groupby(["task", "method", "settings"], sort=False)
-    found = groups.agg(
-        cost_s=("cost_s", "mean"), nll=("nll", "mean"), nll_sd=("nll", "std"), n=("seed", "nunique")
-    )
+    found = groups.agg(cost_s=("cost_s", "mean"), nll=("nll", "mean"), nll_sd=("nll", "std"), n=("seed", "nunique"))
     return found.fillna({"nll_sd": 0.0}).reset_index()
 
 
@@ -57,8 +55,7 @@ def draw(rows: pd.DataFrame) -> Figure:
         for axis in axes.flat[len(tasks) :]:
             axis.set_visible(False)
         handles = [
-            Line2D([], [], color=style[key][0], marker=style[key][1], linestyle="", label=labels[key])
-            for key in keys
+            Line2D([], [], color=style[key][0], marker=style[key][1], linestyle="", label=labels[key]) for key in keys
         ]
         if reference_level(rows) is not None:
             handles.append(Line2D([], [], color=COLOURS["hmc"], linestyle="--", label="long HMC reference"))
@@ -78,8 +75,7 @@ def _styles(keys: list[tuple[str, str]]) -> dict[tuple[str, str], tuple[str, str
     """Colour by method, marker by variant within the method."""
     methods = [method for method, _ in keys]
     return {
-        key: (colour(key[0], methods), MARKERS[methods[:i].count(key[0]) % len(MARKERS)])
-        for i, key in enumerate(keys)
+        key: (colour(key[0], methods), MARKERS[methods[:i].count(key[0]) % len(MARKERS)]) for i, key in enumerate(keys)
     }
 
 
@@ -109,9 +105,7 @@ def _panel(axis: Axes, task: str, found: pd.DataFrame, style: dict[tuple[str, st
                 elinewidth=0.8,
                 capsize=2,
             )
-    axis.set(
-        xscale="log", xlabel="training time, shared MAP included (s)", ylabel="test NLL (nats per example)"
-    )
+    axis.set(xscale="log", xlabel="training time, shared MAP included (s)", ylabel="test NLL (nats per example)")
     axis.set_xlim(found["cost_s"].min() / 1.6, found["cost_s"].max() * 1.6)
     axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.xaxis.set_major_formatter(FormatStrFormatter("%g"))
@@ -142,10 +136,7 @@ class Plot(BasePlot):
         rows, _ = rows_from_results(df[df["dataset_name"] == dataset], [])
         labels = method_labels(rows)
         named = [(labels[row.method, row.settings], row) for row in points(rows).itertuples()]
-        return [
-            {"x": [row.cost_s], "y": [row.nll], "label": label, **self.get_style(label)}
-            for label, row in named
-        ]
+        return [{"x": [row.cost_s], "y": [row.nll], "label": label, **self.get_style(label)} for label, row in named]
 
     def get_metadata(self, df: pd.DataFrame, dataset: str) -> dict[str, str]:
         """Return title and axis labels."""

@@ -41,9 +41,7 @@ def draw(panels: Mapping[str, Mapping[str, Bands]]) -> Figure:
             line[0].set_ylim(*_limits(methods))
         for axis in axes[-1]:
             axis.set_xlabel("x")
-        figure.suptitle(
-            "Function's mean, 1 and 2 standard deviations\n(without observation noise; seed 0)", fontsize=9
-        )
+        figure.suptitle("Function's mean, 1 and 2 standard deviations\n(without observation noise; seed 0)", fontsize=9)
     return figure
 
 

@@ -1,6 +1,8 @@
 """SWAG, a Gaussian from the iterates of SGD (Maddox et al. 2019, arXiv:1902.02476)."""
 
 import copy
+from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import torch
@@ -19,7 +21,7 @@ _SMALLEST_VARIANCE = 1e-30
 
 
 class Solver(BaseSolver):
-    """SGD with momentum from the MAP, a snapshot an epoch, their diagonal and low-rank covariance.
+    """SGD with momentum from the MAP, snapshots at even distances, their diagonal and low-rank covariance.
 
     All hangs on the learning rate, a constant. Here it is `relative_rate` / lambda_max, with lambda_max the
     top curvature at the MAP of the mean loss that SGD sees, so that one setting serves all tasks; the rate
@@ -31,12 +33,13 @@ class Solver(BaseSolver):
     name = "swag"
     sampling_strategy = "run_once"
     requirements = ["pip::torch"]
-    parameters = {"relative_rate": [0.3], "epochs": [100], "rank": [20], "n_samples": [100]}
+    parameters = {"relative_rate": [0.3], "n_steps": [2000], "n_snapshots": [100], "rank": [20], "n_samples": [100]}
 
     def skip(self, task: Task, map_fit: MapFit) -> tuple[bool, str | None]:
-        """Skip a low-rank part that the snapshots cannot fill."""
-        if not 2 <= self.rank <= self.epochs:
-            return True, f"rank {self.rank} must lie between 2 and the {self.epochs} epochs, a snapshot each"
+        """Skip counts that do not fit together."""
+        if not 2 <= self.rank <= self.n_snapshots <= self.n_steps:
+            counts = f"rank {self.rank}, {self.n_snapshots} snapshots, {self.n_steps} steps"
+            return True, f"it takes 2 <= rank <= snapshots <= steps, not {counts}"
         return False, None
 
     def set_objective(self, task: Task, map_fit: MapFit) -> None:
@@ -55,11 +58,13 @@ class Solver(BaseSolver):
             model.parameters(), self.learning_rate, momentum=0.9, weight_decay=task.prior_precision / n_rows
         )
         averaged, squares, deviations = AveragedModel(model), torch.zeros_like(self.map_fit.weights), []
-        for _epoch in range(self.epochs):
-            for rows in torch.randperm(n_rows, generator=generator).split(BATCH_ROWS):
+        rows_seen, batches = 0, shuffled_batches(n_rows, generator)
+        for _snapshot in range(self.n_snapshots):
+            for rows in islice(batches, self.n_steps // self.n_snapshots):
                 optimizer.zero_grad()
                 (likelihood.nll(model(task.x_train[rows]), task.y_train[rows]) / len(rows)).backward()
                 optimizer.step()
+                rows_seen += len(rows)
             averaged.update_parameters(model)
             with torch.no_grad():
                 weights, self.mean = _flat(model), _flat(averaged.module)
@@ -68,9 +73,9 @@ class Solver(BaseSolver):
                 deviations = [*deviations[1 - self.rank :], weights - self.mean]
         if not self.mean.isfinite().all():
             raise FloatingPointError(f"SGD diverged at learning rate {self.learning_rate:.2e}: lower relative_rate")
-        self.sd = (squares / self.epochs - self.mean.square()).clamp(min=_SMALLEST_VARIANCE).sqrt()
+        self.sd = (squares / self.n_snapshots - self.mean.square()).clamp(min=_SMALLEST_VARIANCE).sqrt()
         self.deviations = torch.stack(deviations)  # [rank, P]
-        self.cost = {"grad_evals": self.epochs, "hvp_evals": energy.cost.hvp_evals}
+        self.cost = {"grad_evals": round(rows_seen / n_rows), "hvp_evals": energy.cost.hvp_evals}
 
     def get_result(self) -> dict[str, Any]:
         """Return the mixture of networks drawn from the Gaussian."""
@@ -92,6 +97,12 @@ class Solver(BaseSolver):
         diagonal = self.sd * torch.randn(n, len(self.sd), generator=generator)
         low_rank = torch.randn(n, self.rank, generator=generator) @ self.deviations / (self.rank - 1) ** 0.5
         return self.mean + (diagonal + low_rank) / 2**0.5
+
+
+def shuffled_batches(n_rows: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Return row numbers in batches without end: every row once, then every row once again in another order."""
+    while True:
+        yield from torch.randperm(n_rows, generator=generator).split(BATCH_ROWS)
 
 
 def _flat(model: nn.Module) -> Tensor:

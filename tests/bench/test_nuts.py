@@ -145,9 +145,7 @@ def test_chains_start_apart_and_repeatably():
 def test_compilation_is_shared_between_seeds():
     arguments = {"n_warmup": 20, "max_tree_depth": 2, "block": 5}
     posterior = posterior_of(linear_task())
-    assert compiled_nuts(posterior, 20, **arguments) is compiled_nuts(
-        posterior_of(linear_task(1)), 20, **arguments
-    )
+    assert compiled_nuts(posterior, 20, **arguments) is compiled_nuts(posterior_of(linear_task(1)), 20, **arguments)
 
 
 @pytest.mark.parametrize(

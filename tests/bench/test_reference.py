@@ -36,9 +36,7 @@ def make_reference(task: Task) -> Reference:
         arrays = {"probs": rng.dirichlet(np.ones(3), 4).astype(np.float32)}
     else:
         arrays = {"quantiles": np.sort(rng.standard_normal((16, 4)), axis=0).astype(np.float16)}
-    return Reference(
-        {"format": FORMAT, "identity": identity(task), "diagnostics": {"rhat_max": 1.01}}, arrays
-    )
+    return Reference({"format": FORMAT, "identity": identity(task), "diagnostics": {"rhat_max": 1.01}}, arrays)
 
 
 @pytest.mark.parametrize("kind", ["classification", "regression"])

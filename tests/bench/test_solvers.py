@@ -63,17 +63,13 @@ def run(solver: Any, task: Task, map_fit: MapFit) -> dict[str, Any]:
 
 
 def numbers(prediction: Prediction) -> torch.Tensor:
-    return (
-        prediction.class_log_probs
-        if prediction.kind == "classification"
-        else torch.stack(prediction.gaussians)
-    )
+    return prediction.class_log_probs if prediction.kind == "classification" else torch.stack(prediction.gaussians)
 
 
 METHODS = [
     ("map", {}, 1, 1),
     ("ensemble", {"members": 3}, 3, 3),
-    ("swag", {"epochs": 20, "rank": 5, "n_samples": 7}, 7, 11),
+    ("swag", {"n_steps": 60, "n_snapshots": 20, "rank": 5, "n_samples": 7}, 7, 11),
     ("laplace", {"structure": "full", "predictive": "glm", "prior": "fixed"}, 1, None),
     ("laplace", {"structure": "full", "predictive": "sampled", "prior": "tuned", "n_samples": 7}, 7, 11),
     ("laplace", {"structure": "kron", "predictive": "glm", "prior": "tuned"}, 1, None),
@@ -154,9 +150,7 @@ def test_full_laplace_of_a_linear_model_is_the_posterior():
     torch.testing.assert_close(found_mean[0], design @ mean, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(found_variance[0], exact_variance, rtol=1e-4, atol=1e-6)
 
-    sampled = run(
-        make_solver("laplace", structure="full", predictive="sampled", prior="fixed"), task, map_fit
-    )
+    sampled = run(make_solver("laplace", structure="full", predictive="sampled", prior="fixed"), task, map_fit)
     draws = sampled["sample_weights"](20_000).double()
     sd = covariance.diag().sqrt()
     # Four standard errors of a mean, of a variance and of a correlation from n draws.
@@ -184,8 +178,9 @@ def test_tuned_precision_maximises_the_evidence_of_a_linear_model():
 def test_swag_of_a_quadratic_is_centred_on_the_map():
     task = make_task("regression", (3, 1))
     map_fit = fit_map(task.make_model(), task.x_train, task.y_train, task.likelihood())
-    solver = make_solver("swag", relative_rate=0.1, epochs=200, rank=10)
+    solver = make_solver("swag", relative_rate=0.1, n_steps=400, n_snapshots=200, rank=10)
     result = run(solver, task, map_fit)
+    # 40 rows make one batch of 32 and one of 8.
     assert result["cost"] == {"grad_evals": 200, "hvp_evals": 20}
     # lambda_max of the mean loss, from the design itself.
     design = torch.cat([task.x_train, torch.ones(len(task.x_train), 1)], dim=1).double()
@@ -209,14 +204,10 @@ def test_ensemble_counts_the_other_members_only(task_and_map):
     first, second = result["sample_weights"](100)
     torch.testing.assert_close(first, map_fit.weights, rtol=0, atol=0)
     model = task.make_model(1000 * (task.seed + 1) + 1)
-    other = fit_map(
-        model, task.x_train, task.y_train, task.likelihood(), prior_precision=task.prior_precision
-    )
+    other = fit_map(model, task.x_train, task.y_train, task.likelihood(), prior_precision=task.prior_precision)
     torch.testing.assert_close(second, other.weights)
     assert result["cost"]["grad_evals"] == other.grad_evals
-    energy = Energy(
-        Network(map_fit.model), task.likelihood(), task.x_train, task.y_train, task.prior_precision
-    )
+    energy = Energy(Network(map_fit.model), task.likelihood(), task.x_train, task.y_train, task.prior_precision)
     gradients = energy.value_and_grad(torch.stack([first, second]))[1]
     assert float(gradients.norm(dim=1).max()) < 0.1
 
@@ -225,7 +216,7 @@ def test_ensemble_counts_the_other_members_only(task_and_map):
     ("name", "settings", "network", "reason"),
     [
         ("ensemble", {"members": 1}, (2, 4, 1), "at least two members"),
-        ("swag", {"rank": 30, "epochs": 20}, (2, 4, 1), "rank 30 must lie between"),
+        ("swag", {"rank": 30, "n_snapshots": 20}, (2, 4, 1), "not rank 30, 20 snapshots"),
         ("laplace", {"structure": "full"}, (2, 2000, 1), "needs 8001 x 8001 matrices"),
         ("laplace", {"structure": "last_layer"}, (2, 1), "the whole network"),
     ],
@@ -250,7 +241,7 @@ def test_hmc_is_skipped_for_other_networks():
 
 def test_swag_that_diverges_says_so(task_and_map):
     task, map_fit = task_and_map
-    solver = make_solver("swag", relative_rate=1e12, epochs=5, rank=5)
+    solver = make_solver("swag", relative_rate=1e12, n_steps=20, n_snapshots=5, rank=5)
     solver.set_objective(task=task, map_fit=map_fit)
     with pytest.raises(FloatingPointError, match="lower relative_rate"):
         solver.run(None)

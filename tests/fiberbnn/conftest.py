@@ -1,5 +1,6 @@
 """Two small problems with their MAP, made once, and one thread: tiny matrices only lose by more."""
 
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -42,7 +43,8 @@ class Problem:
 
     def energy(self, dtype: torch.dtype = torch.float32) -> Energy:
         """The energy around the trained network, its counters at zero."""
-        return Energy(Network(self.map_fit.model).as_dtype(dtype), self.likelihood, self.x, self.y)
+        model = copy.deepcopy(self.map_fit.model).to(dtype)
+        return Energy(Network(model), self.likelihood, self.x, self.y)
 
 
 def make_mlp(*widths: int, seed: int = 0) -> nn.Sequential:

@@ -17,9 +17,7 @@ from benchmark_utils.report.table import method_labels
 Panels = dict[str, dict[str, dict[str, np.ndarray]]]
 
 
-def panels(
-    rows: pd.DataFrame, arrays: Mapping[str, np.ndarray], methods: Sequence[str], needs: str
-) -> Panels:
+def panels(rows: pd.DataFrame, arrays: Mapping[str, np.ndarray], methods: Sequence[str], needs: str) -> Panels:
     """Return arrays by task, method's label and array name, of tasks on which some method kept `needs`.
 
     Args:
@@ -34,9 +32,7 @@ def panels(
         shared = {name: arrays[f"{task}//{name}"] for name in SHARED if f"{task}//{name}" in arrays}
         for method, settings in best_variants(group, methods):
             prefix = f"{task}/{method}/{settings}/"
-            own = {
-                name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)
-            }
+            own = {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
             if needs in own:
                 found.setdefault(str(task), {})[labels[method, settings]] = own | shared
         _add_reference(found.get(str(task), {}), needs)

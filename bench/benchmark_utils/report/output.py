@@ -27,6 +27,8 @@ from benchmark_utils.report.rows import (
     write_text,
 )
 from benchmark_utils.report.table import COLUMNS, markdown, print_tables
+from benchmark_utils.report.targets import EXPLANATION as TARGETS_EXPLANATION
+from benchmark_utils.report.targets import targets_table
 
 PAGE = "benchopt.html"
 ON_PAGE = ["task", "seed", "kind", "status", "map_s", "arrays", *(column.name for column in COLUMNS)]
@@ -49,7 +51,16 @@ def write_results(
     write_arrays(arrays, folder / "arrays.npz")
     write_text(markdown(rows, f"Results of {folder.name}"), folder / "table.md")
     print_tables(rows, console)
-    written = ["rows.parquet", "arrays.npz", "table.md", *write_figures(rows, arrays, folder)]
+    table = targets_table(rows)
+    if table:
+        write_text(f"# What MetricBNN is meant to reach\n\n{table}\n\n{TARGETS_EXPLANATION}\n", folder / "targets.md")
+    written = [
+        "rows.parquet",
+        "arrays.npz",
+        "table.md",
+        *(["targets.md"] if table else []),
+        *write_figures(rows, arrays, folder),
+    ]
     if len(results):
         write_page(results, folder, benchmark)
         written.append(PAGE)
@@ -86,9 +97,7 @@ def write_page(results: pd.DataFrame, folder: Path, benchmark: Benchmark) -> Non
     benchopt takes each seed for a dataset of its own; on the page the seeds are repetitions of one dataset.
     """
     shown = [f"{OBJECTIVE}{name}" for name in ON_PAGE]
-    dropped = [
-        name for name in results if name.startswith(OBJECTIVE) and name not in (*shown, "objective_name")
-    ]
+    dropped = [name for name in results if name.startswith(OBJECTIVE) and name not in (*shown, "objective_name")]
     frame = results.drop(columns=dropped).assign(
         dataset_name=results[f"{OBJECTIVE}task"], idx_rep=results[f"{OBJECTIVE}seed"].astype(int)
     )

@@ -44,9 +44,7 @@ class Board:
         """Leave the bar as it is."""
         self._progress.stop()
 
-    def ended(
-        self, dataset: str, solver: str, status: str, reason: str | None = None, cached: bool = False
-    ) -> None:
+    def ended(self, dataset: str, solver: str, status: str, reason: str | None = None, cached: bool = False) -> None:
         """Count one run; if it left no result, note it. A log, which shows no bar, gets a line a run."""
         console, said = self._progress.console, STATUS.get(status, status)
         with self._lock:
@@ -70,9 +68,7 @@ class Display(TerminalOutput):
     in one call.
     """
 
-    def __init__(
-        self, board: Board, n_repetitions: int | None = None, show_progress: bool | None = None
-    ) -> None:
+    def __init__(self, board: Board, n_repetitions: int | None = None, show_progress: bool | None = None) -> None:
         self.board = board
         self._sending = self._result = ("", "")  # dataset and solver
         super().__init__(n_repetitions, show_progress)

@@ -53,9 +53,7 @@ def split_name(name: str) -> tuple[str, str]:
     return match[1], match[2] or ""
 
 
-def rows_from_results(
-    results: pd.DataFrame, outcomes: Iterable[Outcome]
-) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+def rows_from_results(results: pd.DataFrame, outcomes: Iterable[Outcome]) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     """Return the rows and the arrays of the figures.
 
     Args:

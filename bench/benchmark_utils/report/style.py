@@ -38,8 +38,4 @@ def best_variants(rows: pd.DataFrame, methods: Iterable[str]) -> list[tuple[str,
     """Return (method, settings) of each method's variant with the lowest mean NLL, in the order given."""
     done = rows[rows["status"] == "done"]
     mean = done.groupby(["method", "settings"])["nll"].mean()
-    return [
-        (method, mean[method].idxmin())
-        for method in methods
-        if method in mean.index.get_level_values("method")
-    ]
+    return [(method, mean[method].idxmin()) for method in methods if method in mean.index.get_level_values("method")]

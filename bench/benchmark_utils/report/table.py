@@ -122,9 +122,7 @@ def task_table(
         )
     if "nll_hmc" in done and done["nll_hmc"].notna().any():
         once = done.dropna(subset=["nll_hmc"]).drop_duplicates("seed")
-        cells = [
-            mean_and_spread(once.get(f"{column.name}_hmc", _NOTHING), column.digits) for column in columns
-        ]
+        cells = [mean_and_spread(once.get(f"{column.name}_hmc", _NOTHING), column.digits) for column in columns]
         lines.append([REFERENCE, str(len(once)), *cells])
     return ["method", "seeds", *(column.heading for column in columns)], lines
 
@@ -137,11 +135,7 @@ def mean_and_spread(values: pd.Series, digits: int | None = 3) -> str:
     mean = float(values.mean())
     if digits is None:
         digits = min(3, max(0, 1 - math.floor(math.log10(abs(mean))))) if mean and math.isfinite(mean) else 0
-    return (
-        f"{mean:,.{digits}f}"
-        if len(values) == 1
-        else f"{mean:,.{digits}f} ± {values.std(ddof=1):,.{digits}f}"
-    )
+    return f"{mean:,.{digits}f}" if len(values) == 1 else f"{mean:,.{digits}f} ± {values.std(ddof=1):,.{digits}f}"
 
 
 def remarks(rows: pd.DataFrame, labels: dict[tuple[str, str], str]) -> list[str]:
@@ -163,9 +157,7 @@ def _tables(
     """Title, headings, lines and remarks of every task, in the order of the rows."""
     labels = method_labels(rows)
     for task, group in rows.groupby("task", sort=False):
-        headings, lines = (
-            task_table(group, labels, columns) if (group["status"] == "done").any() else ([], [])
-        )
+        headings, lines = task_table(group, labels, columns) if (group["status"] == "done").any() else ([], [])
         yield _title(str(task), group), headings, lines, remarks(group, labels)
 
 
@@ -176,9 +168,7 @@ def _title(task: str, rows: pd.DataFrame) -> str:
         return task
     one = done.iloc[0]
     once = done.drop_duplicates("seed")["map_s"]  # all methods of a seed share it
-    sizes = (
-        f"{one['n_train']:.0f} training and {one['n_test']:.0f} test examples, {one['n_params']:.0f} weights"
-    )
+    sizes = f"{one['n_train']:.0f} training and {one['n_test']:.0f} test examples, {one['n_params']:.0f} weights"
     return f"{task} ({sizes}; MAP {mean_and_spread(once, None)} s)"
 
 
@@ -205,9 +195,7 @@ def markdown(rows: pd.DataFrame, title: str) -> str:
     for heading, headings, lines, notes in _tables(rows):
         parts.append(f"## {heading}")
         cells = [headings, ["---", *("---:" for _ in headings[1:])], *lines] if lines else []
-        parts.append(
-            "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in cells)
-        )
+        parts.append("\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in cells))
         if notes:
             parts.append("\n".join(f"- {note}" for note in notes))
     return "\n\n".join(part for part in parts if part) + "\n"
