@@ -8,6 +8,7 @@ on.
 from __future__ import annotations
 
 import hashlib
+import json
 import sys
 from pathlib import Path
 
@@ -23,10 +24,12 @@ GROUPS = ("test", "typecheck")
 
 @nox.session(reuse_venv=True)
 def env(session: nox.Session) -> None:
-    """Make the environment of all sessions that need torch, anew when pyproject.toml changes."""
+    """Make the environment of all sessions that need torch, anew when its packages change."""
     folder = Path(session.virtualenv.location)
-    stamp = folder / "pyproject.sha256"
-    wanted = hashlib.sha256(Path("pyproject.toml").read_bytes()).hexdigest()
+    stamp = folder / "installed.sha256"
+    # Of pyproject.toml only what decides about packages, not the settings of tools.
+    decides = [PYPROJECT[part] for part in ("build-system", "project", "dependency-groups")]
+    wanted = hashlib.sha256(json.dumps(decides).encode()).hexdigest()
     if stamp.exists() and stamp.read_text() == wanted:
         session.log(f"{folder} is up to date")
         return

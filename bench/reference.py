@@ -57,7 +57,7 @@ QUANTILES = 64  # of the function at each test input, regression
 
 @dataclass(frozen=True)
 class Settings:
-    """How long a reference run is; R-hat of predictions stays below 1.02 on every task."""
+    """How long a reference run is; `reference.py --show` tells how well its chains agree."""
 
     chains: int = 4
     n_warmup: int = 300
@@ -70,7 +70,7 @@ GAP_SETTINGS = Settings(n_warmup=500, max_tree_depth=10)
 SETTINGS = {
     "gap-1-15-1": GAP_SETTINGS,
     "gap-1-10-10-1": GAP_SETTINGS,
-    # Longer paths, fewer draws: R-hat of 1.009, where the same gradients at depth 8 leave slow directions behind.
+    # Longer paths, fewer draws: the same gradients at depth 8 leave slow directions behind.
     "banana": Settings(n_draws=400, max_tree_depth=9),
 }
 

@@ -43,7 +43,13 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         help="only this method, such as 'laplace[structure=kron]'",
     )
     parser.add_argument("-j", "--jobs", type=int, metavar="N", help="worker processes of one thread each")
-    parser.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="where results go; default results/CONFIG")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FOLDER",
+        help="where results go; default results/CONFIG, or results/CONFIG-partial with -d or -s",
+    )
     parser.add_argument(
         "--bench", type=Path, default=BENCH, help=argparse.SUPPRESS
     )  # another benchmark folder, for tests
@@ -52,12 +58,13 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     settings.config = path if path.suffix in (".yml", ".yaml") else CONFIGS / f"{settings.config}.yml"
     if not settings.config.is_file():
         parser.error(f"there is no configuration {path}; there are {', '.join(names)}")
-    settings.output = settings.output or RESULTS / settings.config.stem
+    partial = "-partial" if settings.dataset or settings.solver else ""  # never over the whole run's results
+    settings.output = settings.output or RESULTS / f"{settings.config.stem}{partial}"
     return settings
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; return its exit code: 0, or 1 if no run is done, or 130 if it was interrupted."""
+    """Run the command; return its exit code: 0; 1 if a run failed or diverged, or none is done; 130 if interrupted."""
     settings = parse(arguments)
     # Set before torch, jax and the workers start: one thread a worker makes times comparable whatever runs
     # beside.
@@ -81,7 +88,7 @@ def main(arguments: list[str] | None = None) -> int:
         console.print("[yellow]Interrupted.[/] What is finished is kept: the same command goes on from here.")
         return 130
     rows = write_results(results, outcomes, settings.output, planned.benchmark, console)
-    return 0 if (rows["status"] == "done").any() else 1
+    return 0 if (rows["status"] == "done").any() and rows["status"].isin(["done", "skipped"]).all() else 1
 
 
 if __name__ == "__main__":

@@ -54,10 +54,12 @@ class AutoencoderSettings:
     metric: float = 1.0
 
     def __post_init__(self) -> None:
-        if min(self.latent_size, self.hidden, self.batch_points, self.batch_inputs) < 1 or self.steps < 0:
-            raise ValueError("latent_size, hidden, batch_points and batch_inputs must be at least 1, steps at least 0")
-        if self.learning_rate <= 0 or min(self.reconstruction, self.function, self.metric) < 0:
-            raise ValueError("learning_rate must be positive, the weights of the losses not negative")
+        if min(self.latent_size, self.hidden, self.batch_inputs) < 1 or self.batch_points < 2 or self.steps < 0:
+            raise ValueError(
+                "latent_size, hidden and batch_inputs must be at least 1, batch_points at least 2, steps at least 0"
+            )
+        if self.learning_rate <= 0 or min(self.jitter, self.reconstruction, self.function, self.metric) < 0:
+            raise ValueError("learning_rate must be positive, jitter and the weights of the losses not negative")
 
 
 class BentLinear(nn.Module):
@@ -135,6 +137,9 @@ def fit_autoencoder(
         settings: size and training.
         seed: of batches and initial weights.
         progress_bar: show progress.
+
+    Raises:
+        FloatingPointError: if training diverges.
     """
     settings = settings or AutoencoderSettings()
     with torch.random.fork_rng(devices=[]):
@@ -144,7 +149,7 @@ def fit_autoencoder(
         return model.requires_grad_(False), []
     optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, fused=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, settings.steps))
-    # All random numbers of the fit at once: drawn step by step they would take a fifth of its time.
+    # All random numbers of the fit at once: each call for a few has a price of its own.
     points = _indices(
         len(coefficients), (settings.steps, settings.batch_points), seed, Stream.BATCH_OF_POINTS, x.device
     )
@@ -181,6 +186,8 @@ def fit_autoencoder(
         schedule.step()
         history.append({name: float(value.detach()) for name, value in losses.items()})
         bar.set_postfix({name: f"{value:.3g}" for name, value in history[-1].items()}, refresh=False)
+    if not all(parameter.isfinite().all() for parameter in model.parameters()):
+        raise FloatingPointError("training of the autoencoder diverged: lower its learning_rate")
     return model.requires_grad_(False), history
 
 
@@ -201,7 +208,8 @@ def _kernel_noise(z: Tensor, noise: Tensor) -> Tensor:
 def _metric_error(c: Tensor, z: Tensor) -> Tensor:
     """Mean squared error of latent distances against chords of the walk, relative to the mean chord, []."""
     chords, distances = torch.pdist(c), torch.pdist(z)
-    return ((distances - chords) / chords.mean()).square().mean()
+    # A batch drawn with replacement can hold one point only.
+    return ((distances - chords) / chords.mean().clamp(min=torch.finfo(c.dtype).tiny)).square().mean()
 
 
 def _indices(total: int, shape: tuple[int, int], seed: int, stream: int, device: torch.device) -> Tensor:

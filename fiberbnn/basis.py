@@ -43,11 +43,15 @@ class Basis:
             rank: most directions; fewer are kept if the samples span fewer.
 
         Raises:
-            ValueError: if there are fewer than two samples, they are all the same, or the rank is not positive.
+            ValueError: if there are fewer than two samples, they are all the same, or rank or scale are not positive.
         """
         n_samples, n_params = weights.shape
         if n_samples < 2 or rank < 1:
             raise ValueError(f"a basis needs at least two samples and rank 1; got {n_samples} samples, rank {rank}")
+        if scale.shape != (n_params,) or not (scale.isfinite() & (scale > 0)).all():
+            raise ValueError(f"scale must be positive and finite, [{n_params}]; got {list(scale.shape)}")
+        if all(torch.equal(sample, weights[0]) for sample in weights[1:]):
+            raise ValueError("all samples are the same weights: the walk did not move")
         mean = weights.mean(dim=0)
         gram = weights.new_zeros(n_samples, n_samples, dtype=torch.float64)
         size = max(1, CHUNK_BYTES // (8 * n_samples))
@@ -57,8 +61,6 @@ class Basis:
         values, vectors = torch.linalg.eigh(gram)
         # Squares below the rounding of the float32 samples are noise, not directions.
         kept = int((values > values[-1] * 1e-10).sum())
-        if not values[-1] > 0:
-            raise ValueError("all samples are the same weights: the walk did not move")
         top = values.flip(0)[: min(rank, kept, n_samples - 1)]
         combine = (vectors.flip(1)[:, : len(top)] / top.sqrt()).to(weights.dtype)  # [M, r]
         directions = weights.new_empty(n_params, len(top))

@@ -40,7 +40,7 @@ class LatentDensity:
         """Return the density of points [M, L].
 
         Raises:
-            ValueError: if the kind is unknown, the bandwidth is not in [0, 1], or there are fewer than two points.
+            ValueError: if the kind is unknown, the bandwidth is not in [0, 1], or there are not two different points.
         """
         if kind not in ("kde", "gaussian"):
             raise ValueError(f'density must be "kde" or "gaussian"; got {kind!r}')
@@ -48,6 +48,8 @@ class LatentDensity:
             raise ValueError(f"bandwidth is a share of the points' own spread, from 0 to 1; got {bandwidth}")
         if len(points) < 2:
             raise ValueError(f"a density needs at least two points; got {len(points)}")
+        if (points == points[0]).all():
+            raise ValueError("all points are the same: the encoder has collapsed; lower its learning_rate")
         mean = points.mean(dim=0)
         centred = (points - mean).double()
         covariance = centred.T @ centred / (len(points) - 1)

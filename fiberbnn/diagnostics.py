@@ -6,7 +6,10 @@ from dataclasses import dataclass, field, fields, replace
 import torch
 from torch import Tensor
 
+from .energy import Energy
+from .latent import LatentPosterior
 from .likelihood import Categorical, Likelihood
+from .memory import peak_mib
 from .network import Network
 from .predictive import outputs_of, predictions_of, predictive_nll, split_r_hat, spread
 from .trajectory import Trajectory
@@ -21,6 +24,7 @@ class Diagnostics:
         energy_ratio_latent: the same of decoded samples.
         settled: whether the walk's energy had stopped growing when snapshots began.
         undone: share of walk steps that were undone or refused.
+        lost: particles left out because they could not move.
         r_hat_median, r_hat_max: split R-hat of predictions over particles (Gelman et al. 2013, section 11.4).
         spread_walk, spread_latent: mean standard deviation of predictions over samples (probabilities; units of y).
         tv_latent: mean total variation between the averaged predictives of latent and walk (classification).
@@ -28,7 +32,7 @@ class Diagnostics:
         nll_single: the same of single latent samples, averaged.
         grad_evals, hvp_evals: passes over the full data that walk and latent fit took.
         walk_s, latent_s: wall-clock seconds.
-        peak_mib: most memory during the fit, of the process (CPU) or of the allocator (CUDA).
+        peak_mib: most memory since the process began, resident (CPU) or allocated (CUDA).
         warnings: what to look at, in words.
     """
 
@@ -36,6 +40,7 @@ class Diagnostics:
     energy_ratio_latent: float = math.nan
     settled: bool | None = None
     undone: float = math.nan
+    lost: int = 0
     r_hat_median: float = math.nan
     r_hat_max: float = math.nan
     spread_walk: float = math.nan
@@ -67,16 +72,18 @@ def _show(value: object) -> str:
 def warnings_of(d: Diagnostics) -> tuple[str, ...]:
     """Return what is wrong with a posterior, in words; empty if nothing is."""
     found = []
-    if d.energy_ratio_walk < 0.5:
-        found.append(
-            f"the walk's energy ratio is {d.energy_ratio_walk:.2f}, far below 1: it has not spread out along all "
-            "directions. Raise the schedule's max_steps."
-        )
     if d.energy_ratio_walk > 1.5:
         found.append(
             f"the walk's energy ratio is {d.energy_ratio_walk:.2f}, far above 1: it overheats. Lower first_step or "
             "raise target_acceptance."
         )
+    if d.settled is False and d.energy_ratio_walk < 0.85:
+        found.append(
+            f"the walk's energy was still growing when it ended (energy ratio {d.energy_ratio_walk:.2f}): it may "
+            "not have reached all of the posterior. Raise the schedule's max_steps."
+        )
+    if d.lost:
+        found.append(f"{d.lost} particles could not move and were left out: raise target_acceptance.")
     if d.undone > 0.2:
         found.append(f"{d.undone:.0%} of the walk's steps were undone or refused: raise target_acceptance.")
     if d.r_hat_median > 1.3:
@@ -92,11 +99,45 @@ def warnings_of(d: Diagnostics) -> tuple[str, ...]:
             f"the posterior predicts worse than the MAP on the validation data (NLL {d.nll_latent:.3f} against "
             f"{d.nll_map:.3f}): do not use it as it is. Check prior_precision and the energy ratios."
         )
-    if d.energy_ratio_latent > d.energy_ratio_walk + 0.3 and d.nll_latent <= d.nll_walk + 0.02:
+    if d.energy_ratio_latent > d.energy_ratio_walk + 0.3:
+        as_well = d.nll_latent <= d.nll_walk + 0.02
         found.append(
-            "decoded samples are hotter than the walk, though they predict as well: energy and held-out NLL disagree."
+            f"decoded samples are hotter than the walk (energy ratio {d.energy_ratio_latent:.2f} against "
+            f"{d.energy_ratio_walk:.2f})"
+            + (
+                ", though they predict as well: energy and held-out NLL disagree."
+                if as_well
+                else ": train the autoencoder longer (steps), or raise latent_size."
+            )
         )
     return tuple(found)
+
+
+def of_fit(energy: Energy, walk: Trajectory, latent: LatentPosterior, *, seed: int = 0) -> Diagnostics:
+    """Return what is known after a fit, without held-out data.
+
+    Args:
+        energy: with the count of all that the fit computed.
+        walk: the walk.
+        latent: the latent posterior fitted to it.
+        seed: of the draws whose energies are taken.
+    """
+    weights = energy.network.weights
+    cost = energy.cost.copy()
+    rise = float(energy(latent.sample(100, seed=seed)).double().mean()) - walk.map_energy
+    found = Diagnostics(
+        energy_ratio_walk=walk.energy_ratio,
+        energy_ratio_latent=2.0 * rise / len(weights),
+        settled=walk.settled,
+        undone=walk.undone,
+        lost=walk.lost,
+        grad_evals=cost.grad_evals,
+        hvp_evals=cost.hvp_evals,
+        walk_s=walk.seconds,
+        latent_s=latent.seconds,
+        peak_mib=peak_mib(weights.device),
+    )
+    return replace(found, warnings=warnings_of(found))
 
 
 def judged(
@@ -120,11 +161,13 @@ def judged(
         y: their labels [N] or targets [N, C].
 
     Raises:
-        ValueError: if the data do not fit model and likelihood.
+        ValueError: if the data do not fit model and likelihood, or are not finite.
     """
     map_outputs = outputs_of(network, network.weights[None], x)
     y = y.to(map_outputs) if y.is_floating_point() else y.to(map_outputs.device)
     likelihood.check(map_outputs[0], y)
+    if not y.isfinite().all():
+        raise ValueError("the targets hold NaN or infinite values")
     outputs = outputs_of(network, samples, x)
     predictions = predictions_of(likelihood, outputs)
     averaged, single = predictive_nll(likelihood, outputs, y)

@@ -1,5 +1,6 @@
 """The latent posterior: basis, autoencoder and density, fitted to weight samples and sampled in one pass."""
 
+import math
 import time
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -100,10 +101,14 @@ class LatentPosterior:
             seed=seed,
             progress_bar=progress_bar,
         )
+        # The function-space loss takes forward and backward passes over batches of points and inputs.
+        trained = settings.autoencoder
+        rows = len(losses) * trained.batch_points * trained.batch_inputs
+        energy.cost.grad_evals += math.ceil(rows / len(energy.x))
         density = LatentDensity.fit(autoencoder.encode(coefficients), settings.density, bandwidth=settings.bandwidth)
         posterior = cls(basis, autoencoder, density, losses)
         if settings.calibrate:
-            posterior = _calibrated(posterior, energy, float(energy(weights).double().mean()), seed)
+            posterior = _calibrated(posterior, energy, weights, seed)
         return replace(posterior, seconds=time.perf_counter() - start)
 
     def encode(self, weights: Tensor) -> Tensor:
@@ -132,18 +137,22 @@ class LatentPosterior:
 
 
 def _calibrated(
-    posterior: LatentPosterior, energy: Energy, target: float, seed: int, n_samples: int = 64
+    posterior: LatentPosterior, energy: Energy, weights: Tensor, seed: int, n_samples: int = 64
 ) -> LatentPosterior:
     """Lower the bandwidth or the stretch until decoded samples are no hotter than the samples they were fitted to.
 
     Only ever downwards: samples that are colder have lost directions to the latent size, and a wider density
-    would not give those back but add spread where there is little.
+    would not give those back but add spread where there is little. Nor lower than helps: where encoding and decoding
+    alone heat the samples, draws may be hotter than these reconstructions by a twentieth of equipartition.
     """
-    gaussian = posterior.density.bandwidth == 1.0
-    high, least = (posterior.density.stretch, 0.05) if gaussian else (posterior.density.bandwidth, 0.01)
+    density = posterior.density
+    gaussian = density.bandwidth == 1.0
+    high, low = (density.stretch, 0.05) if gaussian else (density.bandwidth, 0.01)
+    reconstructed = float(energy(posterior.decode(density.points)).double().mean())
+    allowance = 0.05 * energy.network.n_params / 2
+    target = max(float(energy(weights).double().mean()), reconstructed + allowance)
 
     def at(value: float) -> LatentPosterior:
-        density = posterior.density
         changed = replace(density, stretch=value) if gaussian else replace(density, bandwidth=value)
         return replace(posterior, density=changed)
 
@@ -152,9 +161,8 @@ def _calibrated(
         mean = float(energy(at(value).sample(n_samples, seed=seed)).double().mean())
         return not mean <= target
 
-    if high <= least or not too_hot(high):
+    if high <= low or not too_hot(high):
         return posterior
-    low = least
     for _ in range(8):
         middle = 0.5 * (low + high)
         low, high = (low, middle) if too_hot(middle) else (middle, high)

@@ -100,7 +100,7 @@ class Gaussian:
         if not y.is_floating_point() or y.shape != outputs.shape:
             raise ValueError(
                 f"targets must be floats of shape {list(outputs.shape)}, as the model's outputs; "
-                f"got {y.dtype} {list(y.shape)}"
+                f"got {y.dtype} {list(y.shape)}" + (" (use y[:, None])" if y.ndim == 1 else "")
             )
 
 

@@ -23,7 +23,7 @@ def free_bytes(device: torch.device) -> int | None:
 
 
 def peak_mib(device: torch.device) -> float:
-    """Return the largest memory so far in MiB: resident memory of the process, or of the allocator on CUDA."""
+    """Return the most memory since the process began, in MiB: resident memory, or that of the allocator on CUDA."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -102,7 +102,7 @@ class Network:
     def module(self, weights: Tensor) -> nn.Module:
         """Return a copy of the module that carries the weights [P]."""
         model = copy.deepcopy(self.model)
-        nn.utils.vector_to_parameters(weights, [p for p in model.parameters() if p.requires_grad])
+        nn.utils.vector_to_parameters(weights.clone(), [p for p in model.parameters() if p.requires_grad])
         return model
 
 

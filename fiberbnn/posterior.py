@@ -1,21 +1,23 @@
 """MetricBNN: the posterior of a trained network, in the shape of laplace-torch."""
 
+import math
 import os
 import warnings
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
 from . import saved
+from .basis import CHUNK_BYTES
 from .curvature import newton_gain
 from .data import Data, collect
-from .diagnostics import Diagnostics, judged, warnings_of
-from .energy import Cost, Energy
+from .diagnostics import Diagnostics, judged, of_fit
+from .energy import Energy
 from .latent import LatentPosterior, LatentSettings
 from .likelihood import Categorical, Gaussian, Likelihood, fitted_noise_std, likelihood_of
-from .memory import check_fits, peak_mib
+from .memory import check_fits
 from .network import Network
 from .predictive import outputs_of, predictions_of
 from .trajectory import Trajectory, WalkSchedule, walk_from
@@ -59,8 +61,13 @@ class MetricBNN:
         latent: LatentSettings | None = None,
         seed: int = 0,
     ) -> None:
+        if not 0.0 < prior_precision < math.inf:
+            raise ValueError(f"prior_precision must be positive and finite; got {prior_precision}")
+        if n_particles < 1:
+            raise ValueError(f"n_particles must be at least 1; got {n_particles}")
         self.network = Network(model)
         self.likelihood = likelihood_of(likelihood, noise_std)
+        self._noise_is_fitted = self.likelihood is None
         self.prior_precision, self.n_particles, self.seed = prior_precision, n_particles, seed
         self.walk_settings, self.schedule = walk or WalkSettings(), schedule or WalkSchedule()
         self.latent_settings = latent or LatentSettings()
@@ -69,13 +76,15 @@ class MetricBNN:
         self._diagnostics = Diagnostics()
 
     def memory_estimate(self) -> int:
-        """Return the bytes that `fit` will hold for the walk and the latent fit, training data not included."""
+        """Return the bytes that `fit` will hold for walk and latent fit, without the data and activations."""
         snapshots = self.n_particles * self.schedule.n_snapshots
         rank = min(self.latent_settings.rank, snapshots - 1)
         batch = self.latent_settings.autoencoder.batch_points
         # Particles, velocity, gradient and their successors, noise; snapshots and their encoding; basis; latent batch.
         vectors = 8 * self.n_particles + 2 * snapshots + rank + 6 * batch
-        return vectors * self.network.n_params * self.network.weights.element_size()
+        n_params = self.network.n_params
+        pieces = min(16 * snapshots * n_params, 3 * CHUNK_BYTES)  # of the samples, when the basis is fitted
+        return vectors * n_params * self.network.weights.element_size() + pieces
 
     def fit(self, train_data: Data, *, progress_bar: bool = False) -> Self:
         """Walk, then fit the latent posterior; return self.
@@ -99,14 +108,13 @@ class MetricBNN:
             weights.device,
             "lower n_particles, the schedule's n_snapshots or the latent rank",
         )
-        if self.likelihood is None:
+        likelihood = Gaussian(1.0) if self._noise_is_fitted else self._known_likelihood()
+        energy = Energy(network, likelihood, x, y, self.prior_precision)
+        if self._noise_is_fitted:
             with torch.no_grad():
-                outputs = network.apply(weights, x.to(weights))
-            Gaussian(1.0).check(outputs, y)
-            self.likelihood = Gaussian(fitted_noise_std(outputs, y.to(outputs)))
-        energy = Energy(network, self.likelihood, x, y, self.prior_precision)
+                noise_std = fitted_noise_std(network.apply(weights, energy.x), energy.y)
+            energy = Energy(network, Gaussian(noise_std), x, y, self.prior_precision)
         self._warn_unless_at_minimum(energy)
-        walk_cost = energy.cost.copy()
         trajectory = walk_from(
             energy,
             weights,
@@ -124,8 +132,8 @@ class MetricBNN:
             seed=self.seed,
             progress_bar=progress_bar,
         )
-        self.trajectory, self.latent_posterior = trajectory, latent
-        self._diagnostics = self._fit_diagnostics(energy, energy.cost - walk_cost)
+        self.likelihood, self.trajectory, self.latent_posterior = energy.likelihood, trajectory, latent
+        self._diagnostics = of_fit(energy, trajectory, latent, seed=self.seed)
         for text in self._diagnostics.warnings:
             warnings.warn(text, stacklevel=2)
         return self
@@ -256,24 +264,7 @@ class MetricBNN:
             warnings.warn(
                 f"the model is not at a minimum of its energy (gradient norm {float(gradient.norm()):.2g}, about "
                 f"{gain:.1f} nats above one): train it further with the same prior, for example by "
-                "fiberbnn.fit_map(model, x, y, likelihood)",
+                "fiberbnn.fit_map(model, x, y, likelihood, "
+                f"prior_precision={self.prior_precision:g})",
                 stacklevel=3,
             )
-
-    def _fit_diagnostics(self, energy: Energy, cost: Cost) -> Diagnostics:
-        """What is known after the fit, without held-out data."""
-        trajectory, latent = self.trajectory, self._fitted()
-        assert trajectory is not None
-        rise = float(energy(latent.sample(100, seed=self.seed)).double().mean()) - trajectory.map_energy
-        found = Diagnostics(
-            energy_ratio_walk=trajectory.energy_ratio,
-            energy_ratio_latent=2.0 * rise / self.network.n_params,
-            settled=trajectory.settled,
-            undone=trajectory.undone,
-            grad_evals=cost.grad_evals,
-            hvp_evals=cost.hvp_evals,
-            walk_s=trajectory.seconds,
-            latent_s=latent.seconds,
-            peak_mib=peak_mib(self.network.weights.device),
-        )
-        return replace(found, warnings=warnings_of(found))

@@ -58,7 +58,7 @@ def split_r_hat(chains: Tensor) -> Tensor:
     """Return the split R-hat of chains [K, T, ...] for every entry of the rest of the shape.
 
     Each chain is cut in two; the result compares the variance between the halves with that within. Entries that do not
-    vary at all get 1.
+    vary at all get 1, those that vary between chains alone infinity.
 
     Raises:
         ValueError: if there are fewer than two draws a half.
@@ -72,4 +72,4 @@ def split_r_hat(chains: Tensor) -> Tensor:
     within = halves.var(dim=1).mean(dim=0)
     between = halves.mean(dim=1).var(dim=0)
     r_hat = ((half - 1) / half + between / within).sqrt()
-    return torch.where(within > 0, r_hat, torch.ones_like(r_hat))
+    return torch.where(within + between > 0, r_hat, torch.ones_like(r_hat))

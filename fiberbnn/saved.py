@@ -49,6 +49,7 @@ def save(path: str | os.PathLike[str], tensors: dict[str, Tensor], settings: dic
     os.close(handle)
     try:
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, beside, metadata)
+        Path(beside).chmod(0o644)  # a temporary file is its owner's alone
         Path(beside).replace(target)
     except BaseException:
         Path(beside).unlink(missing_ok=True)

@@ -13,7 +13,7 @@ from .adaptation import ScaleAdaptation, StepSizeAdaptation, has_settled
 from .curvature import diagonal_scale, ggn_diagonal, largest_eigenvalue
 from .energy import Cost, Energy
 from .walk import init, step
-from .walk_state import WalkInfo, WalkSettings, WalkState
+from .walk_state import WalkInfo, WalkSettings
 
 
 class WalkDivergedError(RuntimeError):
@@ -30,7 +30,7 @@ class WalkSchedule:
     Attributes:
         max_steps: most steps in all.
         min_warmup: fewest warm-up steps.
-        n_snapshots: snapshots of all particles, evenly spaced over the second half.
+        n_snapshots: snapshots of all particles, evenly spaced over the second half; fewer if it has fewer steps.
         target_acceptance: mean acceptance probability that the step size is steered to.
         first_step: c of the first step size, c / sqrt(largest eigenvalue at the MAP); in the literal mode, of all.
         least_ratio: share of the P/2 nats of equipartition that the energy must have reached to count as settled.
@@ -51,7 +51,7 @@ class WalkSchedule:
     def __post_init__(self) -> None:
         if self.max_steps < 2 or self.min_warmup < 1 or self.n_snapshots < 1:
             raise ValueError("max_steps must be at least 2, min_warmup and n_snapshots at least 1")
-        if not 0.0 < self.target_acceptance < 1.0 or self.first_step <= 0 or self.settled_tolerance <= 0:
+        if not (0.0 < self.target_acceptance < 1.0 and self.first_step > 0 and self.settled_tolerance > 0):
             raise ValueError("target_acceptance must lie in (0, 1), first_step and settled_tolerance be positive")
 
 
@@ -63,6 +63,7 @@ class Trajectory:
         weights: snapshots, [M, P]; all particles of one snapshot stand together.
         energy: their energies, [M], nats.
         particle: which particle each is, [M], int64.
+        lost: particles left out because more than half of their steps, while snapshots were taken, had to be undone.
         map_weights: where the walk started, [P].
         map_energy: U there, nats.
         scale: the preconditioner's diagonal at the end, [P].
@@ -75,6 +76,7 @@ class Trajectory:
     weights: Tensor
     energy: Tensor
     particle: Tensor
+    lost: int
     map_weights: Tensor
     map_energy: float
     scale: Tensor
@@ -130,11 +132,13 @@ def walk_from(
     with tqdm(total=schedule.max_steps, desc="walk", disable=not progress_bar) as bar:
         warmup = run.warm_up(bar)
         bar.total = 2 * warmup
-        snapshots = run.collect(warmup, bar)
+        particles, energies = run.collect(warmup, bar)
+    kept = run.alive(warmup)
     return Trajectory(
-        weights=torch.cat([state.particles for state in snapshots]),
-        energy=torch.cat([state.energy for state in snapshots]),
-        particle=torch.arange(particle0, particle0 + n_particles).repeat(len(snapshots)),
+        weights=torch.cat([snapshot[kept] for snapshot in particles]),
+        energy=torch.cat([snapshot[kept] for snapshot in energies]),
+        particle=(particle0 + kept.nonzero().flatten()).repeat(len(particles)),
+        lost=n_particles - int(kept.sum()),
         map_weights=weights.clone(),
         map_energy=run.map_energy,
         scale=run.scale,
@@ -164,6 +168,7 @@ class _Run:
             raise FloatingPointError("the energy at the start of the walk is not finite")
         self.history: list[tuple[float, float, float, float]] = []
         self.settled = False
+        self.failures = torch.zeros(n_particles, dtype=torch.int64, device=weights.device)
 
     def warm_up(self, bar: "tqdm[Never]") -> int:
         """Step and adapt until the energy has settled; return the number of steps."""
@@ -190,21 +195,41 @@ class _Run:
                     return t
         return longest
 
-    def collect(self, n_steps: int, bar: "tqdm[Never]") -> list[WalkState]:
-        """Step on and return the states of the snapshots; with Metropolis the step size is fixed from here on."""
-        every = max(1, n_steps // self.schedule.n_snapshots)
-        snapshots = []
+    def collect(self, n_steps: int, bar: "tqdm[Never]") -> tuple[list[Tensor], list[Tensor]]:
+        """Step on; return particles and energies of the snapshots. With Metropolis the step size is now fixed."""
+        wanted = min(self.schedule.n_snapshots, n_steps)
+        self.failures.zero_()
+        particles: list[Tensor] = []
+        energies: list[Tensor] = []
         for t in range(1, n_steps + 1):
             self._step(bar, adapt=not self.settings.metropolis)
-            if t % every == 0:
-                snapshots.append(self.state)
-        return snapshots
+            if t * wanted // n_steps > len(particles):
+                particles.append(self.state.particles)
+                energies.append(self.state.energy)
+        self._raise_if_diverged()
+        return particles, energies
+
+    def alive(self, n_steps: int) -> Tensor:
+        """Return which particles moved in at least half of the steps in which snapshots were taken, [K], bool.
+
+        A refusal by Metropolis is part of the sampler, and loses nobody.
+
+        Raises:
+            WalkDivergedError: if no particle did.
+        """
+        alive = self.failures <= n_steps / 2
+        if self.settings.metropolis:
+            return torch.ones_like(alive)
+        if not alive.any():
+            raise WalkDivergedError("every particle had most of its steps undone: raise target_acceptance")
+        return alive
 
     def _step(self, bar: "tqdm[Never]", *, adapt: bool = True) -> None:
         self.state, info = step(
             self.state, self.energy, self.settings, scale=self.scale, step_size=self.step_size.step_size,
             seed=self.seed, particle0=self.particle0,
         )  # fmt: skip
+        self.failures += ~info.moved
         self._record(info)
         if adapt and self.settings.drift == "persistent":
             self.step_size.update(info.acceptance)
@@ -218,10 +243,14 @@ class _Run:
         failed = 1.0 - float(info.moved.float().mean())
         ratio = 2.0 * rise / self.state.particles.shape[1]
         self.history.append((ratio, float(info.acceptance.mean()), failed, self.step_size.step_size))
+        if len(self.history) >= 20:  # so many the step size has to come down
+            self._raise_if_diverged()
+
+    def _raise_if_diverged(self) -> None:
         recent = self.history[-20:]
-        if len(recent) == 20 and sum(entry[2] for entry in recent) > 0.8 * 20:
+        if sum(entry[2] for entry in recent) > 0.8 * len(recent):
             raise WalkDivergedError(
-                f"after {len(self.history)} steps more than 80 % of the last 20 failed (step size "
+                f"after {len(self.history)} steps more than 80 % of the last {len(recent)} failed (step size "
                 f"{self.step_size.step_size:.1e}). "
                 "Standardise the inputs, start from a trained model (fit_map), or raise prior_precision."
             )

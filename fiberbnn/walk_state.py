@@ -13,7 +13,8 @@ class WalkSettings:
     Attributes:
         drift: "persistent" or "literal" (see walk.py).
         friction: gamma, per unit of preconditioned time; the drift persists for about 1/gamma.
-        metropolis: accept or refuse each persistent step, so that the walk samples the posterior exactly.
+        metropolis: accept or refuse each persistent step: exact once the step size is fixed, which it then is for the
+            snapshots. Without it the step size goes on adapting, with a fading gain.
         energy_error_limit: nats; a step without Metropolis whose energy error is larger, or not finite, is undone and
             the particle given a new velocity. It happens where the step is far too long, and is counted.
         drift_length: of the literal drift, preconditioned units a step.
@@ -39,9 +40,9 @@ class WalkSettings:
     def __post_init__(self) -> None:
         if self.drift not in ("persistent", "literal"):
             raise ValueError(f'drift must be "persistent" or "literal"; got {self.drift!r}')
-        if self.friction <= 0 or self.energy_error_limit <= 0 or self.refine_steps < 1:
+        if not (self.friction > 0 and self.energy_error_limit > 0 and self.refine_steps >= 1):
             raise ValueError("friction and energy_error_limit must be positive, refine_steps at least 1")
-        if min(self.drift_length, self.perturbation, self.refine_noise) < 0:
+        if not min(self.drift_length, self.perturbation, self.refine_noise) >= 0:
             raise ValueError("drift_length, perturbation and refine_noise must not be negative")
         if self.metropolis and self.drift == "literal":
             raise ValueError('metropolis=True needs drift="persistent": the literal mode has no acceptance rule')

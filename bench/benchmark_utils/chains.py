@@ -16,8 +16,7 @@ def initial_chains(task: Task, n_chains: int) -> np.ndarray:
     """Return the weights of untrained networks, each of its own seed, [R, P], float32.
 
     Chains that start apart and end together are what R-hat can judge. Warm-up finds the way down: chains
-    from draws of the prior, which start far higher, agreed as well (R-hat of predictions at most 1.003 on
-    gap-1-10-10-1).
+    from draws of the prior, which start far higher, agreed as well.
     """
     seeds = [1000 + 100 * task.seed + chain for chain in range(n_chains)]
     chains = [parameters_to_vector(task.make_model(seed).parameters()) for seed in seeds]

@@ -1,7 +1,7 @@
 """The posterior of a multilayer perceptron's flat weights, in JAX.
 
-The network is written again over the weights that torch flattens, because a gradient costs a fifth of one
-that is called back into torch.
+The network is written again over the weights that torch flattens, because gradients called back into
+torch would cost several times as much.
 """
 
 from __future__ import annotations

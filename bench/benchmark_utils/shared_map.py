@@ -51,25 +51,27 @@ def map_key(task: Task) -> str:
     return digest.hexdigest()[:16]
 
 
-def train_map(task: Task) -> MapFit:
-    """Return the MAP of this task, trained from its seed's initial weights on one thread."""
+def train_map(task: Task, seed: int | None = None, *, max_steps: int = 20_000) -> MapFit:
+    """Return a MAP of this task, trained on one thread.
+
+    Args:
+        task: the task at one seed.
+        seed: of the initial weights; the task's own if None.
+        max_steps: most L-BFGS iterations.
+    """
     torch.set_num_threads(1)
-
-    def train(max_steps: int) -> MapFit:
-        return fit_map(
-            task.make_model(),
-            task.x_train,
-            task.y_train,
-            task.likelihood(),
-            prior_precision=task.prior_precision,
-            max_steps=max_steps,
-        )
-
-    # What a process pays once (imports, first calls into torch) would make the MAP look dear and the methods cheap.
-    train(max_steps=1)
-    return train(max_steps=20_000)
+    return fit_map(
+        task.make_model(seed),
+        task.x_train,
+        task.y_train,
+        task.likelihood(),
+        prior_precision=task.prior_precision,
+        max_steps=max_steps,
+    )
 
 
 def _train_map_of_key(key: str, task: Task) -> MapFit:
     """The form that joblib caches: by the key, not by a pickle of the task."""
+    # What a process pays once (first calls into torch) would make the MAP look dear and the methods cheap.
+    train_map(task, max_steps=1)
     return train_map(task)

@@ -76,6 +76,7 @@ class Solver(BaseSolver):
             "sample_weights": sample_weights,
             "cost": {"grad_evals": run.grad_evals, "hvp_evals": 0},
             "info": {
+                "starts_from_map": False,
                 **predictive_diagnostics(predicted_values(task, network, run.draws, task.x_test)),
                 "divergences": run.divergences,
                 "acceptance": run.acceptance,

@@ -37,7 +37,7 @@ class Solver(BaseSolver):
         "structure": ["full", "kron", "diag", "last_layer"],
         "predictive": ["glm", "sampled"],
         "prior": ["fixed", "tuned"],
-        "n_samples": [100],
+        "n_samples": [300],
     }
 
     def skip(self, task: Task, map_fit: MapFit) -> tuple[bool, str | None]:
@@ -54,11 +54,21 @@ class Solver(BaseSolver):
         """Take the task and its MAP."""
         self.task, self.map_fit = task, map_fit
 
+    def pre_run_hook(self, _: Any) -> None:
+        """Pay for first calls outside the clock, with a fit of eight rows."""
+        self.fitted(8)
+
     def run(self, _: Any) -> None:
         """Fit the Gaussian and tune its prior precision."""
+        self.laplace = self.fitted(len(self.task.x_train))
+        if self.prior == "tuned":
+            maximise_evidence(self.laplace)
+
+    def fitted(self, n_rows: int) -> Any:
+        """Return laplace-torch's posterior of the first rows of the training data."""
         task = self.task
         last = self.structure == "last_layer"
-        self.laplace = Laplace(
+        laplace = Laplace(
             copy.deepcopy(self.map_fit.model),
             task.kind,
             subset_of_weights="last_layer" if last else "all",
@@ -67,17 +77,18 @@ class Solver(BaseSolver):
             # Only a regression may have one that is not 1.
             sigma_noise=task.noise_std or 1.0,
         )
-        self.laplace.fit(DataLoader(TensorDataset(task.x_train, task.y_train), batch_size=512))
-        if self.prior == "tuned":
-            maximise_evidence(self.laplace)
+        laplace.fit(DataLoader(TensorDataset(task.x_train[:n_rows], task.y_train[:n_rows]), batch_size=512))
+        return laplace
 
     def get_result(self) -> dict[str, Any]:
         """Return the linearised predictive, or the mixture of sampled networks and their weights."""
         task = self.task
+        dense = self.structure in ("full", "last_layer")
         cost = {
-            # The outputs' Jacobian over the data, one backward pass an output.
-            "grad_evals": task.widths[-1],
-            "hvp_evals": 0,
+            # What laplace-torch does, not counted by it: one backward pass over the data an output for the
+            # factored structures; for the full ones a product with every unit vector.
+            "grad_evals": 0 if dense else task.widths[-1],
+            "hvp_evals": self.laplace.n_params if dense else 0,
         }
         info = {"prior_precision": float(self.laplace.prior_precision)}
         if self.predictive == "glm":

@@ -22,7 +22,7 @@ class Solver(BaseSolver):
         """Take the task and its MAP."""
         self.task, self.map_fit = task, map_fit
 
-    def warm_up(self) -> None:
+    def pre_run_hook(self, _: Any) -> None:
         """Pay for first calls outside the clock, with a walk of four steps."""
         walk_from(shared_energy(self.task, self.map_fit), self.map_fit.weights, schedule=WalkSchedule(max_steps=4))
 

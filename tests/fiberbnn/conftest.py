@@ -33,11 +33,13 @@ def one_thread() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Problem:
-    """Training data and a trained network."""
+    """Training data, held-out data and a trained network."""
 
     kind: str
     x: Tensor
     y: Tensor
+    x_test: Tensor
+    y_test: Tensor
     likelihood: Likelihood
     map_fit: MapFit
 
@@ -55,23 +57,29 @@ def make_mlp(*widths: int, seed: int = 0) -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
+def draw_teacher(model: nn.Sequential, x: Tensor, seed: int) -> Tensor:
+    """Outputs of the model with weights drawn from the prior: data for which the posterior is the best predictor."""
+    network = Network(model)
+    return network(torch.randn(1, network.n_params, generator=torch.Generator().manual_seed(seed)), x)[0]
+
+
 def make_classification() -> Problem:
-    """Three classes in the plane, none of them certain."""
+    """Three classes in the plane."""
     generator = torch.Generator().manual_seed(1)
-    x = torch.randn(90, 2, generator=generator)
-    noise = 0.5 * torch.randn(90, generator=generator)
-    y = torch.bucketize(x.prod(dim=1) + noise, torch.tensor([-0.4, 0.4]))
-    fit = fit_map(make_mlp(2, 8, 3), x, y, Categorical())
-    return Problem("classification", x, y, Categorical(), fit)
+    x, model = torch.randn(360, 2, generator=generator), make_mlp(2, 8, 3)
+    y = draw_teacher(model, x, seed=3).softmax(-1).multinomial(1, generator=generator)[:, 0]
+    fit = fit_map(model, x[:60], y[:60], Categorical())
+    return Problem("classification", x[:60], y[:60], x[60:], y[60:], Categorical(), fit)
 
 
 def make_regression() -> Problem:
-    """A sine with a gap."""
+    """A curve with noise, seen left and right of a gap."""
     generator = torch.Generator().manual_seed(2)
-    x = torch.cat([torch.linspace(-2, -0.6, 25), torch.linspace(0.6, 2, 25)])[:, None]
-    y = torch.sin(3 * x) + 0.3 * torch.randn(50, 1, generator=generator)
-    fit = fit_map(make_mlp(1, 8, 1), x, y, Gaussian(0.3))
-    return Problem("regression", x, y, Gaussian(0.3), fit)
+    x = 2 * torch.rand(360, 1, generator=generator) + 0.6
+    x, model = torch.where(torch.arange(360)[:, None] % 2 == 0, x, -x), make_mlp(1, 8, 1)
+    y = draw_teacher(model, x, seed=4) + 0.3 * torch.randn(360, 1, generator=generator)
+    fit = fit_map(model, x[:40], y[:40], Gaussian(0.3))
+    return Problem("regression", x[:40], y[:40], x[40:], y[40:], Gaussian(0.3), fit)
 
 
 @pytest.fixture(scope="session")
@@ -92,8 +100,8 @@ def problem(request: pytest.FixtureRequest) -> Problem:
 @pytest.fixture(scope="session")
 def quick() -> dict[str, object]:
     """Settings of `MetricBNN` for a fit in a fraction of a second, too short to be right."""
-    return dict(
-        n_particles=8,
-        schedule=WalkSchedule(max_steps=40, min_warmup=10, n_snapshots=5),
-        latent=LatentSettings(autoencoder=AutoencoderSettings(steps=15)),
-    )
+    return {
+        "n_particles": 8,
+        "schedule": WalkSchedule(max_steps=40, min_warmup=10, n_snapshots=5),
+        "latent": LatentSettings(autoencoder=AutoencoderSettings(steps=15)),
+    }

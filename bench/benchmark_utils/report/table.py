@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -178,11 +179,13 @@ def print_tables(rows: pd.DataFrame, console: Console) -> None:
     for title, headings, lines, notes in _tables(rows, columns):
         console.print(f"\n{title}", style="bold", markup=False, highlight=False)
         if lines:
-            table = Table()
+            table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
             for heading in headings:
-                table.add_column(heading, justify="left" if heading == "method" else "right", overflow="fold")
+                first = heading == "method"
+                table.add_column(heading, justify="left" if first else "right", no_wrap=first, overflow="fold")
             for line in lines:
-                table.add_row(*map(escape, line))  # laplace[kron] is no markup
+                # No blanks around ±, for width; and laplace[kron] is no markup.
+                table.add_row(*(escape(cell.replace(" ± ", "±")) for cell in line))
             console.print(table)
         for note in notes:
             console.print(note, markup=False, highlight=False)

@@ -1,0 +1,300 @@
+"""MetricBNN from fit to prediction, on a small classification and a small regression."""
+
+import copy
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.data import DataLoader, TensorDataset
+
+from fiberbnn import (
+    Categorical,
+    Diagnostics,
+    Gaussian,
+    LatentSettings,
+    MetricBNN,
+    Network,
+    WalkSettings,
+    fit_map,
+    posterior as posterior_module,
+)
+
+# Fits of this file are too short to be right, and say so.
+pytestmark = pytest.mark.filterwarnings("ignore:the walk's energy ratio", "ignore:.* of the walk's steps were undone")
+
+
+def make(problem, quick, **options) -> MetricBNN:
+    if problem.kind == "regression":
+        options = {"noise_std": 0.3} | options
+    return MetricBNN(problem.map_fit.model, problem.kind, **(quick | options))
+
+
+@pytest.fixture(scope="module")
+def fitted(problem, quick) -> MetricBNN:
+    return make(problem, quick).fit((problem.x, problem.y))
+
+
+def test_fit_returns_itself_and_samples_have_the_weights_shape(problem, fitted):
+    n_params = Network(problem.map_fit.model).n_params
+    assert isinstance(fitted, MetricBNN)
+    assert fitted.sample(7).shape == (7, n_params)
+    assert fitted.sample().shape == (100, n_params)
+    assert fitted.trajectory.weights.shape == (8 * 5, n_params)
+    assert fitted.latent_posterior.seconds > 0
+
+
+def test_the_averaged_predictive_is_the_mean_of_the_samples(problem, fitted):
+    n_out = 3 if problem.kind == "classification" else 1
+    samples = fitted.predictive_samples(problem.x, 9)
+    assert samples.shape == (9, len(problem.x), n_out)
+    found = fitted(problem.x, 9)
+    if problem.kind == "classification":
+        torch.testing.assert_close(found, samples.mean(0))
+        torch.testing.assert_close(found.sum(-1), torch.ones(len(problem.x)))
+        assert (found > 0).all()
+    else:
+        mean, variance = found
+        torch.testing.assert_close(mean, samples.mean(0))
+        # Law of total variance: of the means, and of the noise.
+        torch.testing.assert_close(variance, samples.var(0, correction=0) + 0.3**2)
+        assert (variance >= 0.3**2).all()
+
+
+def test_samples_of_weights_give_the_predictive_samples(problem, fitted):
+    weights = fitted.latent_posterior.sample(5, seed=fitted.seed)
+    outputs = torch.stack([fitted.network.module(w)(problem.x) for w in weights]).detach()
+    expected = outputs.softmax(-1) if problem.kind == "classification" else outputs
+    torch.testing.assert_close(fitted.predictive_samples(problem.x, 5), expected)
+
+
+def test_the_same_draws_serve_all_inputs(problem, fitted):
+    whole = fitted.predictive_samples(problem.x, 6)
+    torch.testing.assert_close(fitted.predictive_samples(problem.x[10:20], 6), whole[:, 10:20])
+    assert torch.equal(fitted.predictive_samples(problem.x, 6), whole)
+    # And fewer of them are the first of them.
+    torch.testing.assert_close(fitted.predictive_samples(problem.x, 4), whole[:4], rtol=1e-4, atol=1e-4)
+
+
+def test_a_generator_fixes_the_draws(fitted):
+    first, again, other = (fitted.sample(3, generator=torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    generator = torch.Generator().manual_seed(1)
+    assert torch.equal(fitted.sample(3, generator=generator), first)
+    assert not torch.equal(fitted.sample(3, generator=generator), first)
+
+
+def test_without_a_generator_torchs_own_one_is_used(fitted):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        first, second = fitted.sample(3), fitted.sample(3)
+        torch.manual_seed(5)
+        assert torch.equal(fitted.sample(3), first)
+        assert not torch.equal(first, second)
+
+
+def test_one_seed_gives_one_posterior(problem, quick, fitted):
+    again, other = (make(problem, quick, seed=seed).fit((problem.x, problem.y)) for seed in (0, 1))
+    assert torch.equal(again.predictive_samples(problem.x, 5), fitted.predictive_samples(problem.x, 5))
+    assert not torch.equal(other.predictive_samples(problem.x, 5), fitted.predictive_samples(problem.x, 5))
+
+
+def test_fitting_leaves_torchs_generator_alone(problem, quick):
+    state = torch.get_rng_state()
+    make(problem, quick).fit((problem.x, problem.y))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_loader_gives_the_same_posterior_as_tensors(problem, quick, fitted):
+    loader = DataLoader(TensorDataset(problem.x, problem.y), batch_size=17)
+    loaded = make(problem, quick).fit(loader)
+    torch.testing.assert_close(loaded.predictive_samples(problem.x, 5), fitted.predictive_samples(problem.x, 5))
+
+
+def test_the_users_module_is_never_changed(problem, quick):
+    model = copy.deepcopy(problem.map_fit.model).train()
+    model[0].weight.grad = torch.ones_like(model[0].weight)
+    before = copy.deepcopy(model.state_dict())
+    posterior = MetricBNN(model, problem.likelihood, **quick).fit((problem.x, problem.y))
+    posterior(problem.x)
+    posterior.diagnose((problem.x, problem.y))
+    assert model.training
+    assert all(p.requires_grad for p in model.parameters())
+    assert (model[0].weight.grad == 1).all()
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_likelihoods_can_be_given_as_objects(problem, quick, fitted):
+    posterior = MetricBNN(problem.map_fit.model, problem.likelihood, **quick).fit((problem.x, problem.y))
+    assert posterior.likelihood == fitted.likelihood == problem.likelihood
+    assert torch.equal(posterior.predictive_samples(problem.x, 3), fitted.predictive_samples(problem.x, 3))
+
+
+def test_noise_is_fitted_to_the_residuals_where_none_is_given(regression, quick):
+    posterior = MetricBNN(regression.map_fit.model, "regression", **quick)
+    assert posterior.likelihood is None
+    posterior.fit((regression.x, regression.y))
+    with torch.no_grad():
+        residuals = regression.map_fit.model(regression.x) - regression.y
+    assert posterior.likelihood.noise_std == pytest.approx(float(residuals.square().mean().sqrt()), rel=1e-5)
+    # Another fit is another noise.
+    with pytest.warns(UserWarning, match="not at a minimum"):
+        posterior.fit((regression.x, regression.y + 3 * residuals))
+    assert posterior.likelihood.noise_std > 0.5
+
+
+def test_noise_that_is_given_stays(regression, quick):
+    posterior = MetricBNN(regression.map_fit.model, "regression", noise_std=0.3, **quick)
+    posterior.fit((regression.x, regression.y))
+    assert posterior.likelihood == Gaussian(0.3)
+
+
+def test_a_float64_model_gives_a_float64_posterior(problem, quick):
+    model = copy.deepcopy(problem.map_fit.model).double()
+    posterior = MetricBNN(model, problem.likelihood, **quick).fit((problem.x, problem.y))
+    assert posterior.sample(2).dtype == torch.float64
+    assert posterior.predictive_samples(problem.x, 2).dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    "walk", [WalkSettings(metropolis=True), WalkSettings(drift="literal", drift_length=0.1, refine_noise=1.0)]
+)
+@pytest.mark.parametrize("density", ["kde", "gaussian"])
+def test_all_modes_fit(classification, quick, walk, density):
+    settings = LatentSettings(density=density, autoencoder=quick["latent"].autoencoder)
+    posterior = make(classification, quick | {"latent": settings}, walk=walk)
+    posterior.fit((classification.x, classification.y))
+    assert posterior(classification.x).isfinite().all()
+
+
+def test_a_network_that_is_no_perceptron_fits_too(classification, quick):
+    model = nn.Sequential(nn.Linear(2, 5), nn.LayerNorm(5), nn.Linear(5, 3))
+    x, y = classification.x, classification.y
+    trained = fit_map(model, x, y, Categorical(), max_steps=100)
+    posterior = MetricBNN(trained.model, "classification", **quick).fit((x, y))
+    assert posterior.diagnose((x, y)).nll_latent < math.log(3)
+
+
+# A fit with default settings, for what the library promises of one.
+
+
+@pytest.fixture(scope="module")
+def full(problem) -> MetricBNN:
+    options = {"noise_std": 0.3} if problem.kind == "regression" else {}
+    return MetricBNN(problem.map_fit.model, problem.kind, **options).fit((problem.x, problem.y))
+
+
+def test_the_diagnostics_of_a_good_fit_raise_no_warning(problem, full):
+    d = full.diagnose((problem.x_test, problem.y_test))
+    assert d.warnings == ()
+    assert d.energy_ratio_walk == pytest.approx(1.0, abs=0.25)
+    assert d.energy_ratio_latent == pytest.approx(d.energy_ratio_walk, abs=0.3)
+    assert d.spread_latent == pytest.approx(d.spread_walk, rel=0.25)
+    assert d.nll_latent < d.nll_single
+    assert d.nll_latent == pytest.approx(d.nll_walk, abs=0.02)
+    assert 1.0 <= d.r_hat_median < 1.3
+    assert d.undone < 0.05
+    assert d.settled
+    assert d.grad_evals == full.trajectory.cost.grad_evals <= 9000
+    assert d.hvp_evals == 20
+    assert min(d.walk_s, d.latent_s, d.peak_mib) > 0
+    assert "energy_ratio_walk" in str(d)
+
+
+def test_predictions_far_from_the_data_are_less_certain(problem, full):
+    near, far = problem.x, 5 * problem.x
+    if problem.kind == "classification":
+        entropy = [torch.special.entr(full(x)).sum(-1).mean() for x in (near, far)]
+        with torch.no_grad():
+            of_the_map = torch.special.entr(problem.map_fit.model(far).softmax(-1)).sum(-1).mean()
+        assert entropy[1] > 1.15 * of_the_map
+    else:
+        variance = [full(x)[1].mean() for x in (near, far)]
+        assert variance[1] > 2 * variance[0]
+
+
+# Progress, memory, states.
+
+
+def test_progress_goes_to_stderr_only_if_asked(problem, quick, capsys):
+    make(problem, quick).fit((problem.x, problem.y))
+    assert capsys.readouterr() == ("", "")
+    make(problem, quick).fit((problem.x, problem.y), progress_bar=True)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "walk" in err
+    assert "latent" in err
+    assert "energy_ratio" in err
+
+
+def test_the_memory_estimate_grows_with_what_is_held(problem, quick):
+    estimate = make(problem, quick).memory_estimate()
+    n_params = problem.map_fit.weights.numel()
+    snapshots = 8 * 5
+    # At least the snapshots and their basis, and no more than a small multiple.
+    assert 4 * n_params * 2 * snapshots < estimate < 4 * n_params * 30 * snapshots
+    assert make(problem, quick, n_particles=16).memory_estimate() > 1.3 * estimate
+    double = MetricBNN(copy.deepcopy(problem.map_fit.model).double(), problem.likelihood, **quick)
+    assert double.memory_estimate() > 1.5 * estimate
+
+
+@pytest.mark.filterwarnings("ignore:the model is not at a minimum", "ignore:.*profiler", "ignore:decoded samples")
+def test_the_memory_estimate_bounds_what_a_fit_allocates(quick):
+    # Many inputs and few hidden units: weights are what counts. The profiler sees every tensor come and go.
+    model = nn.Sequential(nn.Linear(5_000, 2), nn.Tanh(), nn.Linear(2, 3))
+    posterior = MetricBNN(model, "classification", **quick)
+    x = torch.randn(6, 5_000, generator=torch.Generator().manual_seed(0)) / 70
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as run:
+        posterior.fit((x, torch.arange(6) % 3))
+    events = sorted(run.profiler.kineto_results.events(), key=lambda event: event.start_ns())
+    held = torch.tensor([event.nbytes() for event in events if event.name() == "[memory]"]).cumsum(0)
+    assert 0.2 * posterior.memory_estimate() < held.max() < posterior.memory_estimate()
+
+
+def test_the_state_dict_holds_the_posterior(fitted):
+    state = fitted.state_dict()
+    assert torch.equal(state["map_weights"], fitted.network.weights)
+    assert {name.split(".")[0] for name in state} == {"map_weights", "basis", "autoencoder", "density"}
+    assert torch.equal(state["density.points"], fitted.latent_posterior.density.points)
+
+
+@pytest.mark.parametrize("call", ["sample", "predictive_samples", "__call__", "diagnose", "state_dict", "save"])
+def test_nothing_can_be_asked_before_the_fit(problem, quick, call, tmp_path):
+    arguments = {
+        "predictive_samples": (problem.x,),
+        "__call__": (problem.x,),
+        "diagnose": ((problem.x, problem.y),),
+        "save": (tmp_path / "p.safetensors",),
+    }
+    with pytest.raises(RuntimeError, match=r"has not been fitted: call fit\(train_data\) first"):
+        getattr(make(problem, quick), call)(*arguments.get(call, ()))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_fit_leaves_the_posterior_as_it_was(regression, quick, monkeypatch):
+    posterior = MetricBNN(regression.map_fit.model, "regression", **quick)
+
+    def fail(*args, **kwargs):
+        raise RuntimeError("out of luck")
+
+    with monkeypatch.context() as patched, pytest.raises(RuntimeError, match="out of luck"):
+        patched.setattr(posterior_module, "walk_from", fail)
+        posterior.fit((regression.x, regression.y))
+    assert posterior.likelihood is None
+    assert posterior.trajectory is None
+    posterior.fit((regression.x, regression.y))
+    before = posterior.predictive_samples(regression.x, 3)
+    with monkeypatch.context() as patched, pytest.raises(RuntimeError, match="out of luck"):
+        patched.setattr(posterior_module, "walk_from", fail)
+        posterior.fit((regression.x, regression.y))
+    assert torch.equal(posterior.predictive_samples(regression.x, 3), before)
+
+
+def test_diagnostics_are_a_table_of_their_own(fitted, problem):
+    first = fitted.diagnose((problem.x, problem.y), n_samples=20)
+    assert isinstance(first, Diagnostics)
+    assert fitted.diagnose((problem.x, problem.y), n_samples=20) == first
+    loader = DataLoader(TensorDataset(problem.x, problem.y), batch_size=7)
+    assert fitted.diagnose(loader, n_samples=20).nll_map == pytest.approx(first.nll_map)
