@@ -1,13 +1,15 @@
-"""Two small problems with their MAP, made once, and one thread: tiny matrices only lose by more."""
+"""Two small problems with their MAP, a toy walk, and one thread: tiny matrices only lose by more."""
 
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.func import grad_and_value, vmap
 
 from fiberbnn import (
     AutoencoderSettings,
@@ -18,9 +20,14 @@ from fiberbnn import (
     Likelihood,
     MapFit,
     Network,
+    Sampler,
+    WalkInfo,
     WalkSchedule,
+    WalkSettings,
+    WalkState,
     fit_map,
 )
+from fiberbnn.walk import build
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -67,7 +74,7 @@ def make_classification() -> Problem:
     """Three classes in the plane."""
     generator = torch.Generator().manual_seed(1)
     x, model = torch.randn(360, 2, generator=generator), make_mlp(2, 8, 3)
-    y = draw_teacher(model, x, seed=3).softmax(-1).multinomial(1, generator=generator)[:, 0]
+    y = draw_teacher(model, x, seed=4).softmax(-1).multinomial(1, generator=generator)[:, 0]
     fit = fit_map(model, x[:60], y[:60], Categorical())
     return Problem("classification", x[:60], y[:60], x[60:], y[60:], Categorical(), fit)
 
@@ -80,6 +87,52 @@ def make_regression() -> Problem:
     y = draw_teacher(model, x, seed=4) + 0.3 * torch.randn(360, 1, generator=generator)
     fit = fit_map(model, x[:40], y[:40], Gaussian(0.3))
     return Problem("regression", x[:40], y[:40], x[40:], y[40:], Gaussian(0.3), fit)
+
+
+class Quartic:
+    """U(w) = sum of w^2/2 + w^4/10 and a coupling: smooth, not Gaussian, and it counts its gradients."""
+
+    network = SimpleNamespace(n_params=5)
+
+    def __init__(self) -> None:
+        self.grad_evals = 0
+
+    def single(self, w: Tensor) -> Tensor:
+        """The energy of one weight vector."""
+        return 0.5 * w.square().sum() + 0.1 * w.pow(4).sum() + 0.3 * (w[0] * w[1]).sin()
+
+    def value_and_grad(self, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Energies and gradients, as a real one's."""
+        self.grad_evals += len(weights)
+        gradient, value = vmap(grad_and_value(self.single))(weights)
+        return value, gradient
+
+
+class ToyWalk:
+    """Six particles in five dimensions, in float64."""
+
+    n_particles, n_params = 6, 5
+    energy = Quartic
+    start = torch.linspace(-0.5, 0.7, 5, dtype=torch.float64)
+    scale = torch.linspace(0.6, 1.4, 5, dtype=torch.float64)
+
+    def sampler(self, settings: WalkSettings, *, energy: Quartic | None = None, h: float = 0.2, **options) -> Sampler:
+        """A walk with settings bound; the options are those of `build`."""
+        chosen = {"scale": self.scale, "n_particles": 6, "seed": 7} | options
+        return build(energy or Quartic(), step_size=h, settings=settings, **chosen)
+
+    def run(self, walk: Sampler, n_steps: int) -> list[tuple[WalkState, WalkInfo]]:
+        """States and infos of a run from the start."""
+        state, visited = walk.init(self.start), []
+        for _ in range(n_steps):
+            state, info = walk.step(state)
+            visited.append((state, info))
+        return visited
+
+
+@pytest.fixture(scope="session")
+def toy() -> ToyWalk:
+    return ToyWalk()
 
 
 @pytest.fixture(scope="session")

@@ -49,7 +49,7 @@ def test_step_size_finds_the_acceptance_asked_for(start):
     for _ in range(400):
         # A toy walk whose acceptance is exp(-h^2), seen in 30 noisy particles.
         noise = 0.05 * torch.randn(30, generator=generator)
-        adaptation.update((math.exp(-min(adaptation.step_size, 20.0) ** 2) + noise).clamp(0, 1))
+        adaptation.update((math.exp(-(min(adaptation.step_size, 20.0) ** 2)) + noise).clamp(0, 1))
         trace.append(adaptation.step_size)
     assert sum(trace[-50:]) / 50 == pytest.approx(math.sqrt(-math.log(0.8)), rel=0.05)
 

@@ -75,7 +75,8 @@ def test_labels_of_a_wrong_dtype_or_shape(labels):
 
 
 def test_float_labels_of_a_one_output_regression_are_a_shape_error():
-    refused((X, TARGETS[:, 0]), r"targets must be floats of shape \[12, 1\].*got torch.float32 \[12\]", kind="regression")
+    message = r"targets must be floats of shape \[12, 1\].*got torch.float32 \[12\] \(use y\[:, None\]\)"
+    refused((X, TARGETS[:, 0]), message, kind="regression")
 
 
 def test_integer_targets_of_a_regression():
@@ -204,12 +205,14 @@ def test_a_noise_that_is_none(noise_std):
 
 @pytest.mark.parametrize("prior_precision", [0.0, -1.0, math.nan])
 def test_a_prior_precision_that_is_none(prior_precision):
-    refused((X, LABELS), "prior_precision must be positive and finite", prior_precision=prior_precision)
+    with pytest.raises(ValueError, match=r"prior_precision must be positive and finite.*; got (0|-1|nan)"):
+        MetricBNN(make_model(), "classification", prior_precision=prior_precision)
 
 
 @pytest.mark.parametrize("n_particles", [0, -3])
 def test_no_particles(n_particles):
-    refused((X, LABELS), "n_particles must be at least 1", n_particles=n_particles)
+    with pytest.raises(ValueError, match=rf"n_particles.* at least 1; got .*{n_particles}"):
+        MetricBNN(make_model(), "classification", n_particles=n_particles)
 
 
 @pytest.mark.parametrize("seed", [-1, 2**63])
@@ -246,7 +249,7 @@ def test_energies_that_diverge(monkeypatch, quick):
 # Predictions.
 
 
-@pytest.mark.filterwarnings("ignore:the walk's energy ratio")
+@pytest.mark.filterwarnings("ignore:the walk's energy", "ignore:.* undone", "ignore:decoded samples are hotter")
 @pytest.mark.parametrize(
     ("x", "message"),
     [

@@ -15,6 +15,7 @@ GOOD = Diagnostics(
     energy_ratio_walk=0.95,
     energy_ratio_latent=1.0,
     settled=True,
+    lost=0,
     undone=0.01,
     r_hat_median=1.1,
     r_hat_max=2.0,
@@ -39,7 +40,8 @@ def test_what_was_not_measured_gives_no_warnings():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"energy_ratio_walk": 0.49, "energy_ratio_latent": 0.5}, "far below 1: it has not spread out.*max_steps"),
+        ({"energy_ratio_walk": 0.84, "settled": False}, "still growing when it ended.*0.84.*max_steps"),
+        ({"lost": 2}, "2 particles could not move and were left out: raise target_acceptance"),
         ({"energy_ratio_walk": 1.51, "energy_ratio_latent": 1.5}, "far above 1: it overheats.*target_acceptance"),
         ({"undone": 0.21}, "21% of the walk's steps were undone"),
         ({"r_hat_median": 1.31}, "particles disagree.*1.31.*max_steps"),
@@ -47,7 +49,9 @@ def test_what_was_not_measured_gives_no_warnings():
         ({"spread_latent": 0.009}, "latent posterior has collapsed"),
         ({"spread_latent": 0.0, "spread_walk": math.nan}, "latent posterior has collapsed"),
         ({"nll_latent": 0.52}, "predicts worse than the MAP.*0.520 against 0.500.*do not use it"),
-        ({"energy_ratio_latent": 1.3}, "energy and held-out NLL disagree"),
+        ({"energy_ratio_latent": 1.3}, r"hotter than the walk \(energy ratio 1.30 against 0.95\).*NLL disagree"),
+        ({"energy_ratio_latent": 1.3, "nll_latent": 0.45}, "hotter than the walk.*train the autoencoder longer"),
+        ({"energy_ratio_latent": 1.3, "nll_latent": math.nan}, "hotter than the walk.*train the autoencoder longer"),
     ],
 )
 def test_each_warning_says_what_to_look_at(changes, words):
@@ -59,7 +63,8 @@ def test_each_warning_says_what_to_look_at(changes, words):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"energy_ratio_walk": 0.51, "energy_ratio_latent": 0.6},
+        {"energy_ratio_walk": 0.86, "settled": False},
+        {"energy_ratio_walk": 0.8, "settled": True},
         {"energy_ratio_walk": 1.49, "energy_ratio_latent": 1.5},
         {"undone": 0.19},
         {"r_hat_median": 1.29},

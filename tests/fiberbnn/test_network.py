@@ -111,9 +111,7 @@ PERCEPTRONS = {
 }
 OTHERS = {
     "no bias": lambda: nn.Sequential(nn.Linear(3, 5, bias=False), nn.Tanh(), nn.Linear(5, 2)),
-    "mixed activations": lambda: nn.Sequential(
-        nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 2)
-    ),
+    "mixed activations": lambda: nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 2)),
     "approximate gelu": lambda: nn.Sequential(nn.Linear(3, 5), nn.GELU("tanh"), nn.Linear(5, 2)),
     "unknown activation": lambda: nn.Sequential(nn.Linear(3, 5), nn.LeakyReLU(), nn.Linear(5, 2)),
     "activation last": lambda: nn.Sequential(nn.Linear(3, 5), nn.Tanh()),
