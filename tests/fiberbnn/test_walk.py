@@ -21,7 +21,9 @@ MODES = {
 }
 
 
-# The contract of all modes.
+@pytest.fixture(params=MODES)
+def settings(request):
+    return MODES[request.param]
 
 
 def test_states_and_infos_have_the_same_form_in_all_modes(toy, settings):
@@ -107,7 +109,7 @@ def test_build_binds_what_init_and_step_take(toy, settings):
         ({"n_particles": 0}, "n_particles must be at least 1"),
         ({"h": 0.0}, "step_size must be positive and finite"),
         ({"h": math.inf}, "step_size must be positive and finite"),
-        ({"scale": toy.scale[:-1]}, r"scale must be positive and finite, \[5\]; got \[4\]"),
+        ({"scale": torch.ones(P - 1)}, r"scale must be positive and finite, \[5\]; got \[4\]"),
         ({"scale": torch.zeros(P)}, "scale must be positive and finite"),
         ({"scale": torch.full((P,), math.nan)}, "scale must be positive and finite"),
     ],
