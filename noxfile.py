@@ -37,17 +37,18 @@ def env(session: nox.Session) -> None:
     stamp.write_text(wanted)
 
 
-def run(session: nox.Session, *command: str) -> None:
-    """Run `python COMMAND` in the environment of the session `env`."""
+def run(session: nox.Session, *command: str, **variables: str) -> None:
+    """Run `python COMMAND` in the environment of the session `env`, with more variables set."""
     folder = Path(session._runner.global_config.envdir) / "env"
     python = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
-    session.run(str(python), *command, external=True)
+    session.run(str(python), *command, external=True, env=variables)
 
 
 @nox.session(venv_backend="none", requires=["env"])
 def tests(session: nox.Session) -> None:
-    """Run the tests; `nox -s tests -- -m "not slow"` leaves out the long ones."""
-    run(session, "-m", "pytest", *session.posargs)
+    """Run the tests, a process a core; `nox -s tests -- -m "not slow"` leaves out the long ones."""
+    # A file stays in one process, which makes its fixtures once; one thread each, or the processes fight for cores.
+    run(session, "-m", "pytest", "-n", "auto", "--dist", "loadfile", *session.posargs, OMP_NUM_THREADS="1")
 
 
 @nox.session(venv_backend="none", requires=["env"])

@@ -66,8 +66,7 @@ class Energy:
                     f"the {name} hold {int(bad.sum())} NaN or infinite values; remove or impute them before fitting"
                 )
         weights = network.weights
-        if x.is_floating_point():
-            x = x.to(weights)
+        x = x.to(weights) if x.is_floating_point() else x.to(weights.device)
         self.network, self.likelihood, self.prior_precision = network, likelihood, float(prior_precision)
         self.x, self.y = x, y.to(weights) if y.is_floating_point() else y.to(weights.device)
         with torch.no_grad():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -90,7 +91,12 @@ def _panel(axis: Axes, task: str, found: pd.DataFrame, style: dict[tuple[str, st
     for i, row in enumerate(found[found["nll"] > limit].sort_values("cost_s").itertuples()):
         shade, marker = style[row.method, row.settings]
         axis.plot(row.cost_s, limit, marker=marker, color=shade, markersize=5, clip_on=False)
-        place = {"xytext": (0, 4 + 7 * (i % 2)), "textcoords": "offset points", "ha": "center", "fontsize": 6}
+        place: dict[str, Any] = {
+            "xytext": (0, 4 + 7 * (i % 2)),
+            "textcoords": "offset points",
+            "ha": "center",
+            "fontsize": 6,
+        }
         axis.annotate(f"↑ {row.nll:.2f}", (row.cost_s, limit), **place)
     axis.set(xscale="log", xlabel="training time, shared MAP included (s)", ylabel="test NLL (nats per example)")
     axis.set_xlim(found["cost_s"].min() / 1.6, found["cost_s"].max() * 1.6)

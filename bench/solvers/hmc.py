@@ -18,18 +18,21 @@ class Solver(BaseSolver):
     """Chains from untrained networks of different seeds; the shared MAP is not used.
 
     Gradients are those of all leapfrog steps, warm-up included. `info` has how well the chains agree on
-    predictions (R-hat, effective sample sizes), divergences and acceptance.
+    predictions (R-hat, effective sample sizes), divergences and acceptance. `most_rows` skips tasks with more
+    training rows, in a run that has to end soon.
     """
 
     name = "hmc"
     sampling_strategy = "run_once"
     requirements = ["pip::blackjax", "pip::jax", "pip::arviz"]
-    parameters = {"chains": [2], "n_warmup": [200], "n_draws": [300], "max_tree_depth": [8]}
+    parameters = {"chains": [2], "n_warmup": [200], "n_draws": [300], "max_tree_depth": [8], "most_rows": [None]}
 
     def skip(self, task: Task, map_fit: MapFit) -> tuple[bool, str | None]:
         """Skip networks that are not multilayer perceptrons, which is all that is written in JAX."""
         if Network(map_fit.model).mlp_layout is None:
             return True, "hmc runs on plain multilayer perceptrons only: its network is written again in JAX"
+        if self.most_rows is not None and len(task.x_train) > self.most_rows:
+            return True, f"{len(task.x_train)} training rows take too long here, where at most {self.most_rows} are run"
         return False, None
 
     def set_objective(self, task: Task, map_fit: MapFit) -> None:

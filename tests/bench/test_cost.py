@@ -10,9 +10,7 @@ import pytest
 
 from benchmark_utils.cost import Meter, resident_mib
 
-needs_proc = pytest.mark.skipif(
-    not Path("/proc/self/clear_refs").exists(), reason="only Linux can reset the peak"
-)
+needs_proc = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux can reset the peak")
 
 
 @needs_proc

@@ -16,9 +16,7 @@ from benchmark_utils.prediction import Prediction
 COLUMNS = ["nll", "brier", "accuracy", "ece"]
 
 
-def random_case(
-    n_samples: int, n_examples: int, n_classes: int, seed: int
-) -> tuple[Prediction, torch.Tensor]:
+def random_case(n_samples: int, n_examples: int, n_classes: int, seed: int) -> tuple[Prediction, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     logits = 2 * torch.randn(n_samples, n_examples, n_classes, generator=generator, dtype=torch.float64)
     y = torch.randint(n_classes, (n_examples,), generator=generator)
@@ -64,9 +62,7 @@ def test_a_confidence_on_an_edge_belongs_to_the_bin_below() -> None:
     edge = edges[edges.log().exp() == edges][0]  # one that survives the logarithm
     top = torch.stack([edge, edge - 0.01])
     prediction = Prediction(log_probs=torch.stack([top, 1 - top], -1).log()[None])
-    assert evaluate(prediction, torch.tensor([0, 1]))["ece"] == pytest.approx(
-        float((2 * edge - 0.01 - 1) / 2)
-    )
+    assert evaluate(prediction, torch.tensor([0, 1]))["ece"] == pytest.approx(float((2 * edge - 0.01 - 1) / 2))
 
 
 @pytest.mark.parametrize("n_classes", [2, 4, 10])
@@ -103,9 +99,7 @@ def test_order_never_matters_and_averaging_never_hurts(
     prediction, y = random_case(n_samples, n_examples, n_classes, seed)
     row = evaluate(prediction, y)
     generator = torch.Generator().manual_seed(seed)
-    samples, examples, classes = (
-        torch.randperm(n, generator=generator) for n in (n_samples, n_examples, n_classes)
-    )
+    samples, examples, classes = (torch.randperm(n, generator=generator) for n in (n_samples, n_examples, n_classes))
     turned = prediction.class_log_probs[samples][:, examples][:, :, classes]
     # Class c now stands in place argsort(classes)[c].
     turned_row = evaluate(Prediction(log_probs=turned), classes.argsort()[y[examples]])

@@ -60,9 +60,7 @@ def test_total_variation_is_a_distance_between_zero_and_one(
 @pytest.mark.parametrize(("shift", "sd"), [(0.0, 1.0), (0.3, 1.0), (2.0, 1.0), (40.0, 1.0), (1.0, 0.01)])
 def test_total_variation_of_two_shifted_gaussians_is_the_closed_form(shift: float, sd: float) -> None:
     exact = 2 * stats.norm.cdf(shift / (2 * sd)) - 1
-    found = total_variation_density(
-        gaussians([[0.0, 5.0]], [[sd, sd]]), gaussians([[shift, 5.0]], [[sd, sd]])
-    )
+    found = total_variation_density(gaussians([[0.0, 5.0]], [[sd, sd]]), gaussians([[shift, 5.0]], [[sd, sd]]))
     assert found == pytest.approx(exact / 2, abs=1e-3)  # the second example is equal in both
     assert found <= exact / 2 + 1e-12
 

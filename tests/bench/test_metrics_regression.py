@@ -52,8 +52,7 @@ def test_scores_match_quadrature_root_search_and_scipy(n_samples: int) -> None:
     errors = prediction.gaussians[0].numpy() - targets
     assert row["rmse_single"] == pytest.approx(np.sqrt((errors**2).mean(1)).mean())
     low, high = (
-        [optimize.brentq(lambda z, m=m, q=q: m.cdf(z).mean() - q, -50, 50) for m in parts]
-        for q in (0.05, 0.95)
+        [optimize.brentq(lambda z, m=m, q=q: m.cdf(z).mean() - q, -50, 50) for m in parts] for q in (0.05, 0.95)
     )
     assert row["coverage90"] == pytest.approx(np.mean((low <= targets) & (targets <= high)))
 

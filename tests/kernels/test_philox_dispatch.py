@@ -76,9 +76,7 @@ else:
 
 
 def test_importing_the_package_does_not_import_kernels() -> None:
-    run_python(
-        "-c", "import sys, fiberbnn_kernels; assert 'fiberbnn_kernels.philox.fused' not in sys.modules"
-    )
+    run_python("-c", "import sys, fiberbnn_kernels; assert 'fiberbnn_kernels.philox.fused' not in sys.modules")
 
 
 @pytest.mark.slow

@@ -13,9 +13,7 @@ INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
 pytestmark = [
     pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed"),
-    pytest.mark.skipif(
-        not INTERPRETED and not torch.cuda.is_available(), reason="no GPU and not TRITON_INTERPRET=1"
-    ),
+    pytest.mark.skipif(not INTERPRETED and not torch.cuda.is_available(), reason="no GPU and not TRITON_INTERPRET=1"),
 ]
 DEVICE = torch.device("cpu" if INTERPRETED else "cuda")
 

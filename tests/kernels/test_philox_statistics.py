@@ -36,9 +36,7 @@ def test_neighbours_are_independent(what: str) -> None:
             return shift if what == name else 0
 
         seed = 5 + at("seed") + (at("seed_high") << 40)
-        rows = philox_normal(
-            200, 1008, seed=seed, step=at("step"), stream=at("stream"), particle0=at("particle")
-        )
+        rows = philox_normal(200, 1008, seed=seed, step=at("step"), stream=at("stream"), particle0=at("particle"))
         skip = 4 * at("quad") + at("element")
         return rows[:, skip : skip + 1000].double().flatten()
 
