@@ -92,3 +92,11 @@ def test_newton_gain_is_exact_where_the_curvature_is_diagonal():
     # Two inputs share the second weight, so its probes have a spread; the first entry is exact.
     assert newton_gain(energy, weights, gradient[0]) == pytest.approx(expected, rel=0.5)
     assert newton_gain(energy, minimum, torch.zeros(2)) == 0.0
+
+
+def test_probes_are_signs_and_so_exact_for_a_single_output():
+    # (J^T L u)^2 with u = 1 or -1 has no spread where one output is all there is.
+    x = torch.tensor([[2.0, -1.0, 0.5]], dtype=torch.float64)
+    energy = Energy(Network(torch.nn.Linear(3, 1).double()), Gaussian(0.5), x, torch.ones(1, 1, dtype=torch.float64))
+    expected = torch.tensor([4.0, 1.0, 0.25, 1.0], dtype=torch.float64) / 0.5**2
+    torch.testing.assert_close(ggn_diagonal(energy, energy.network.weights, n_probes=3), expected)

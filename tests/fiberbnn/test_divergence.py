@@ -36,21 +36,21 @@ MODES = {
 
 
 class Stuck(Broken):
-    """An energy that some particles cannot move in once they have moved a while."""
+    """An energy that some particles cannot move in for a while."""
 
-    stuck = (1, 4)
+    stuck, bad_calls = (1, 2), 1000
 
     def value_and_grad(self, weights):
         value, gradient = Energy.value_and_grad(self, weights)
         self.good_calls -= 1
-        if self.good_calls < 0:
+        if -self.bad_calls <= self.good_calls < 0:
             value[list(self.stuck)] = math.nan
         return value, gradient
 
 
-def walk_with_stuck(problem, good_calls: int, stuck=(1, 4), **settings):
+def walk_with_stuck(problem, good_calls: int, bad_calls: int = 1000, **settings):
     energy = Stuck(problem.energy().network, problem.likelihood, problem.x, problem.y)
-    energy.good_calls, energy.stuck = good_calls, stuck
+    energy.good_calls, energy.bad_calls = good_calls, bad_calls
     schedule = WalkSchedule(max_steps=60, min_warmup=100, n_snapshots=4)
     chosen = WalkSettings(**settings)
     return walk_from(
@@ -61,7 +61,7 @@ def walk_with_stuck(problem, good_calls: int, stuck=(1, 4), **settings):
 def test_particles_that_cannot_move_are_left_out_and_counted(classification):
     found = walk_with_stuck(classification, good_calls=25)
     assert found.lost == 2
-    assert found.particle.tolist() == [10, 12, 13, 15] * 4
+    assert found.particle.tolist() == [10, 13, 14, 15] * 4
     assert len(found.weights) == len(found.energy) == 16
     torch.testing.assert_close(found.energy, classification.energy()(found.weights), rtol=1e-4, atol=1e-3)
 
@@ -71,6 +71,10 @@ def test_particles_that_only_stumble_are_kept(classification):
     found = walk_with_stuck(classification, good_calls=1 + 30 + 20)
     assert found.lost == 0
     assert len(found.weights) == 4 * K
+
+
+def test_what_happened_in_the_warm_up_loses_nobody(classification):
+    assert walk_with_stuck(classification, good_calls=2, bad_calls=28).lost == 0
 
 
 def test_with_metropolis_a_refusal_loses_nobody(classification):

@@ -44,6 +44,7 @@ def test_fit_returns_itself_and_samples_have_the_weights_shape(problem, fitted):
     assert fitted.sample().shape == (100, n_params)
     assert fitted.trajectory.weights.shape == (8 * 5, n_params)
     assert fitted.latent_posterior.seconds > 0
+    assert torch.equal(fitted.latent_posterior.basis.scale, fitted.trajectory.scale)
 
 
 def test_the_averaged_predictive_is_the_mean_of_the_samples(problem, fitted):

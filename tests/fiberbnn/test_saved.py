@@ -1,6 +1,8 @@
 """Saved posteriors: whole, bit for bit, refused in words where they do not fit."""
 
+import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -77,6 +79,16 @@ def test_a_float64_model_gets_a_float64_posterior(problem, fitted, path):
     assert samples.dtype == torch.float64
     expected = fitted.predictive_samples(problem.x, 5).double()
     torch.testing.assert_close(samples, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_a_stretched_density_is_kept(problem, fitted, tmp_path):
+    latent = fitted.latent_posterior
+    stretched = copy.copy(fitted)
+    stretched.latent_posterior = replace(latent, density=replace(latent.density, stretch=0.7))
+    stretched.save(tmp_path / "p.safetensors")
+    loaded = MetricBNN.load(tmp_path / "p.safetensors", untrained(problem))
+    assert torch.equal(loaded.predictive_samples(problem.x, 3), stretched.predictive_samples(problem.x, 3))
+    assert not torch.equal(loaded.predictive_samples(problem.x, 3), fitted.predictive_samples(problem.x, 3))
 
 
 def test_the_model_that_is_given_is_not_changed(problem, path):
