@@ -164,7 +164,7 @@ def test_a_method_that_fails_becomes_a_row_with_the_reason_and_the_rest_goes_on(
     tiny.add("solvers/too_sure.py", TOO_SURE)
     tiny.add("datasets/unreadable.py", BAD_TASK)
     tiny.add_noisy()
-    assert tiny.run() == 0
+    assert tiny.run() == 1  # said by the exit code too, for whoever only looks at that
 
     rows = pd.read_parquet(tiny.output / "rows.parquet").set_index(["task", "method", "settings", "seed"])
     assert len(rows) == 2 * 8 + 8
@@ -199,7 +199,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tiny):
     assert len(tiny.executions()) == 1
     assert not (tiny.output / "rows.parquet").exists()
 
-    assert tiny.run() == 0
+    assert tiny.run() == 1
     assert sorted(tiny.executions()) == ["noisy[sd=0.01] tiny 0", "noisy[sd=0.01] tiny 1"]
     rows = pd.read_parquet(tiny.output / "rows.parquet")
     assert list(rows["status"]) == ["done", "done", "failed", "failed"]
@@ -236,7 +236,7 @@ def test_an_unknown_configuration_is_refused_with_the_known_ones(capsys):
 def test_a_worker_that_dies_costs_only_what_was_not_finished(tiny, capsys):
     tiny.add("solvers/zz_killed.py", KILLED)
     tiny.add_noisy()
-    assert tiny.run("--jobs", "2") == 0
+    assert tiny.run("--jobs", "2") == 1
     rows = pd.read_parquet(tiny.output / "rows.parquet").set_index(["method", "seed"])
     assert set(rows.loc["zz-killed", "status"]) == {"failed"}
     assert rows.loc["zz-killed", "reason"].str.contains("a worker process died").all()
