@@ -3,7 +3,7 @@
 Every method of the benchmark is compared with these: they give the columns agreement_hmc and tv_hmc. One
 file a task and seed, written when it is done; those that are there are skipped, so an interrupted run goes on
 where it stopped. A file made for other data, split, network or prior is refused and stays until --force. Runs
-on one core; all five seeds of all tasks take about an hour. Tasks whose data is not at hand are left out,
+on one core; all five seeds of all tasks take more than an hour. Tasks whose data is not at hand are left out,
 with the reason.
 """
 

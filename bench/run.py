@@ -80,7 +80,7 @@ def main(arguments: list[str] | None = None) -> int:
     from benchmark_utils.report.output import write_results
 
     # Bound to the terminal as it is now: benchopt's own lines are taken away from sys.stdout while it runs.
-    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 160)
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 200)
     try:
         planned = campaign.plan(settings.config, settings.bench, settings.dataset, settings.solver, settings.jobs)
         results, outcomes = campaign.run(planned, console)

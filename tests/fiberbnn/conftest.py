@@ -1,7 +1,7 @@
 """Two small problems with their MAP, a toy walk, and one thread: tiny matrices only lose by more."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from types import SimpleNamespace
@@ -19,6 +19,7 @@ from fiberbnn import (
     LatentSettings,
     Likelihood,
     MapFit,
+    MetricBNN,
     Network,
     Sampler,
     WalkInfo,
@@ -158,3 +159,15 @@ def quick() -> dict[str, object]:
         "schedule": WalkSchedule(max_steps=40, min_warmup=10, n_snapshots=5),
         "latent": LatentSettings(autoencoder=AutoencoderSettings(steps=15)),
     }
+
+
+@pytest.fixture(scope="session")
+def make() -> Callable[..., MetricBNN]:
+    """Make an unfitted posterior of a problem; a regression's noise is known unless `options` say otherwise."""
+
+    def fresh(problem: Problem, quick: dict[str, object], **options: object) -> MetricBNN:
+        if problem.kind == "regression":
+            options = {"noise_std": 0.3} | options
+        return MetricBNN(problem.map_fit.model, problem.kind, **(quick | options))
+
+    return fresh

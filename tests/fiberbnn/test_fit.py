@@ -18,12 +18,6 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 
-def make(problem, quick, **options) -> MetricBNN:
-    if problem.kind == "regression":
-        options = {"noise_std": 0.3} | options
-    return MetricBNN(problem.map_fit.model, problem.kind, **(quick | options))
-
-
 @pytest.fixture(scope="module")
 def full(problem) -> MetricBNN:
     options = {"noise_std": 0.3} if problem.kind == "regression" else {}
@@ -64,7 +58,7 @@ def test_predictions_far_from_the_data_are_less_certain(problem, full):
         assert variance[1] > 2 * variance[0]
 
 
-def test_progress_goes_to_stderr_only_if_asked(problem, quick, capsys):
+def test_progress_goes_to_stderr_only_if_asked(problem, quick, capsys, make):
     make(problem, quick).fit((problem.x, problem.y))
     assert capsys.readouterr() == ("", "")
     make(problem, quick).fit((problem.x, problem.y), progress_bar=True)
@@ -75,7 +69,7 @@ def test_progress_goes_to_stderr_only_if_asked(problem, quick, capsys):
     assert "energy_ratio" in err
 
 
-def test_the_memory_estimate_grows_with_what_is_held(problem, quick):
+def test_the_memory_estimate_grows_with_what_is_held(problem, quick, make):
     estimate = make(problem, quick).memory_estimate()
     n_params = problem.map_fit.weights.numel()
     snapshots = 8 * 5

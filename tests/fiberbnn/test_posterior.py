@@ -26,14 +26,8 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 
-def make(problem, quick, **options) -> MetricBNN:
-    if problem.kind == "regression":
-        options = {"noise_std": 0.3} | options
-    return MetricBNN(problem.map_fit.model, problem.kind, **(quick | options))
-
-
 @pytest.fixture(scope="module")
-def fitted(problem, quick) -> MetricBNN:
+def fitted(problem, quick, make) -> MetricBNN:
     return make(problem, quick).fit((problem.x, problem.y))
 
 
@@ -97,19 +91,19 @@ def test_without_a_generator_torchs_own_one_is_used(fitted):
         assert not torch.equal(first, second)
 
 
-def test_one_seed_gives_one_posterior(problem, quick, fitted):
+def test_one_seed_gives_one_posterior(problem, quick, fitted, make):
     again, other = (make(problem, quick, seed=seed).fit((problem.x, problem.y)) for seed in (0, 1))
     assert torch.equal(again.predictive_samples(problem.x, 5), fitted.predictive_samples(problem.x, 5))
     assert not torch.equal(other.predictive_samples(problem.x, 5), fitted.predictive_samples(problem.x, 5))
 
 
-def test_fitting_leaves_torchs_generator_alone(problem, quick):
+def test_fitting_leaves_torchs_generator_alone(problem, quick, make):
     state = torch.get_rng_state()
     make(problem, quick).fit((problem.x, problem.y))
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_a_loader_gives_the_same_posterior_as_tensors(problem, quick, fitted):
+def test_a_loader_gives_the_same_posterior_as_tensors(problem, quick, fitted, make):
     loader = DataLoader(TensorDataset(problem.x, problem.y), batch_size=17)
     loaded = make(problem, quick).fit(loader)
     torch.testing.assert_close(loaded.predictive_samples(problem.x, 5), fitted.predictive_samples(problem.x, 5))
@@ -163,7 +157,7 @@ def test_a_float64_model_gives_a_float64_posterior(problem, quick):
     "walk", [WalkSettings(metropolis=True), WalkSettings(drift="literal", drift_length=0.1, refine_noise=1.0)]
 )
 @pytest.mark.parametrize("density", ["kde", "gaussian"])
-def test_all_modes_fit(classification, quick, walk, density):
+def test_all_modes_fit(classification, quick, walk, density, make):
     settings = LatentSettings(density=density, autoencoder=quick["latent"].autoencoder)
     posterior = make(classification, quick | {"latent": settings}, walk=walk)
     posterior.fit((classification.x, classification.y))
@@ -186,7 +180,7 @@ def test_the_state_dict_holds_the_posterior(fitted):
 
 
 @pytest.mark.parametrize("call", ["sample", "predictive_samples", "__call__", "diagnose", "state_dict", "save"])
-def test_nothing_can_be_asked_before_the_fit(problem, quick, call, tmp_path):
+def test_nothing_can_be_asked_before_the_fit(problem, quick, call, tmp_path, make):
     arguments = {
         "predictive_samples": (problem.x,),
         "__call__": (problem.x,),
