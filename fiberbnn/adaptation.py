@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor
 
+from .ranks import Ranks
+
 
 class StepSizeAdaptation:
     """Steers the step size to a mean acceptance probability, with a gain that fades as 1/sqrt(time).
@@ -40,25 +42,32 @@ class ScaleAdaptation:
     No weight gets a scale longer than its prior's, tau^(-1/2).
     """
 
-    def __init__(self, prior_precision: float) -> None:
-        self.prior_precision = prior_precision
-        self._squares: list[Tensor] = []
+    def __init__(self, prior_precision: float, ranks: Ranks) -> None:
+        self.prior_precision, self.ranks = prior_precision, ranks
+        self._squares: Tensor | None = None
+        self._count = 0
 
     def update(self, gradient: Tensor) -> None:
         """Take in the gradients [K, P] of one step."""
-        self._squares.append(gradient.square().mean(dim=0))
+        # In float64, so that the sum does not depend on how particles are shared among processes.
+        if self._squares is None:
+            self._squares = torch.zeros(gradient.shape[1], dtype=torch.float64, device=gradient.device)
+        for one in gradient:
+            self._squares += one.square()
+        self._count += len(gradient)
 
-    def scale(self) -> Tensor:
-        """Return the scale [P] from the later half of the steps since the last call, and begin anew.
+    def scale(self, dtype: torch.dtype) -> Tensor:
+        """Return the scale [P] from the steps since the last call, and begin anew.
 
         Raises:
             ValueError: if there were no steps.
         """
-        if not self._squares:
+        if self._squares is None:
             raise ValueError("no gradients were taken in since the last call")
-        recent = torch.stack(self._squares[len(self._squares) // 2 :])
-        self._squares.clear()
-        return recent.mean(dim=0).clamp(min=self.prior_precision).rsqrt()
+        total = self.ranks.sum(self._squares)
+        count = self.ranks.sum(torch.tensor([self._count], device=total.device))
+        self._squares, self._count = None, 0
+        return (total / count).clamp(min=self.prior_precision).rsqrt().to(dtype)
 
 
 def has_settled(rise: Tensor, n_params: int, *, least_ratio: float, tolerance: float) -> bool:

@@ -5,6 +5,8 @@ value decomposition, plus a small network that starts at zero: training begins a
 Our reading of the method, which says no more than that there is an autoencoder with a structured latent space.
 """
 
+import math
+import statistics
 from dataclasses import dataclass
 
 import torch
@@ -14,9 +16,9 @@ from tqdm import tqdm
 
 from fiberbnn_kernels import philox_normal, philox_uniform
 
-from .basis import Basis
-from .likelihood import Likelihood
-from .network import Network
+from .basis import CHUNK_BYTES, Basis
+from .batch import Inputs
+from .energy import AnyEnergy
 from .streams import Stream
 
 
@@ -27,11 +29,17 @@ class AutoencoderSettings:
     The loss is the sum of three, each a mean over a batch: reconstruction, 1/2 |c - c^|^2 / r; function,
     N KL(p(. | theta) | p(. | theta^)) in nats; metric, the squared relative error of latent against walk distances.
 
+    Training goes on at a constant rate until the function loss has stopped falling: its mean over 100 steps is no
+    longer `settled_share` of that over the 100 before. The rate then falls to zero along a cosine, over `decay_steps`.
+
     Attributes:
         latent_size: L.
         hidden: width of the bending networks.
-        steps: of Adam; 0 leaves the linear model.
-        learning_rate: of Adam; falls to zero along a cosine.
+        steps: fewest, of Adam, the decay included; 0 leaves the linear model.
+        max_steps: most, the decay included.
+        decay_steps: in which the rate falls.
+        settled_share: see above; 0 stops at `steps`.
+        learning_rate: of Adam.
         batch_points: walk points a step.
         batch_inputs: training inputs a step, for the function-space loss.
         jitter: noise on the latents in training, as a share of their spread, so that the decoder meets what a kernel
@@ -45,6 +53,9 @@ class AutoencoderSettings:
     latent_size: int = 64
     hidden: int = 64
     steps: int = 200
+    max_steps: int = 600
+    decay_steps: int = 100
+    settled_share: float = 0.8
     learning_rate: float = 2e-3
     batch_points: int = 32
     batch_inputs: int = 64
@@ -57,6 +68,11 @@ class AutoencoderSettings:
         if min(self.latent_size, self.hidden, self.batch_inputs) < 1 or self.batch_points < 2 or self.steps < 0:
             raise ValueError(
                 "latent_size, hidden and batch_inputs must be at least 1, batch_points at least 2, steps at least 0"
+            )
+        if self.max_steps < self.steps or self.decay_steps < 0 or not 0.0 <= self.settled_share <= 1.0:
+            raise ValueError(
+                "max_steps must be at least steps, decay_steps not negative, and settled_share in [0, 1]; "
+                f"got {self.max_steps}, {self.decay_steps} and {self.settled_share}"
             )
         if self.learning_rate <= 0 or min(self.jitter, self.reconstruction, self.function, self.metric) < 0:
             raise ValueError("learning_rate must be positive, jitter and the weights of the losses not negative")
@@ -118,9 +134,7 @@ class Autoencoder(nn.Module):
 def fit_autoencoder(
     basis: Basis,
     coefficients: Tensor,
-    network: Network,
-    likelihood: Likelihood,
-    x: Tensor,
+    energy: AnyEnergy,
     *,
     settings: AutoencoderSettings | None = None,
     seed: int = 0,
@@ -131,9 +145,7 @@ def fit_autoencoder(
     Args:
         basis: of the walk.
         coefficients: of the walk points, [M, r].
-        network: the module as a function of weights, for the function-space loss.
-        likelihood: gives the divergence of predictives.
-        x: training inputs, [N, ...].
+        energy: for the network, the divergence of its predictives, and the training inputs.
         settings: size and training.
         seed: of batches and initial weights.
         progress_bar: show progress.
@@ -148,56 +160,87 @@ def fit_autoencoder(
     if settings.steps == 0:
         return model.requires_grad_(False), []
     optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, fused=True)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, settings.steps))
+    like, side, steps = coefficients, settings.batch_points, settings.max_steps
     # All random numbers of the fit at once: each call for a few has a price of its own.
-    points = _indices(
-        len(coefficients), (settings.steps, settings.batch_points), seed, Stream.BATCH_OF_POINTS, x.device
-    )
-    rows = _indices(len(x), (settings.steps, settings.batch_inputs), seed, Stream.BATCH_OF_INPUTS, x.device)
-    side, like = settings.batch_points, coefficients
+    points = _indices(len(coefficients), (steps, side), seed, Stream.BATCH_OF_POINTS, like.device)
+    rows = _indices(energy.n, (steps, settings.batch_inputs), seed, Stream.BATCH_OF_INPUTS, like.device)
     noise = philox_normal(
-        settings.steps,
-        side * side,
-        seed=seed,
-        step=0,
-        stream=Stream.LATENT_JITTER,
-        dtype=like.dtype,
-        device=like.device,
+        steps, side * side, seed=seed, step=0, stream=Stream.LATENT_JITTER, dtype=like.dtype, device=like.device
     ).view(-1, side, side)
-    history = []
-    for t in (bar := tqdm(range(settings.steps), desc="latent", disable=not progress_bar)):
-        c, inputs = coefficients[points[t]], x[rows[t]]
-        z = model.encode(c)
-        decoded = model.decode(z + settings.jitter * _kernel_noise(z.detach(), noise[t]))
-        losses = {
-            "reconstruction": 0.5 * (c - decoded).square().mean(),
-            "function": len(x) * _divergence(network, likelihood, basis, c, decoded, inputs),
-            "metric": _metric_error(c / model.unit, z),
-        }
-        loss = (
-            settings.reconstruction * losses["reconstruction"]
-            + settings.function * losses["function"]
-            + settings.metric * losses["metric"]
-        )
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        history.append({name: float(value.detach()) for name, value in losses.items()})
-        bar.set_postfix({name: f"{value:.3g}" for name, value in history[-1].items()}, refresh=False)
+    history: list[dict[str, float]] = []
+    # Steps at the constant rate; as many as are wanted, until the loss says that it is enough.
+    end = settings.max_steps
+    with tqdm(total=end, desc="latent", disable=not progress_bar) as bar:
+        while len(history) < end:
+            t = len(history)
+            if end == settings.max_steps and _is_enough(history, settings):
+                end = bar.total = min(end, t + settings.decay_steps)
+            remaining = (end - t) / max(1, settings.decay_steps)
+            optimizer.param_groups[0]["lr"] = settings.learning_rate * (
+                0.5 - 0.5 * math.cos(math.pi * min(1, remaining))
+            )
+            c = coefficients[points[t]]
+            z = model.encode(c)
+            decoded = model.decode(z + settings.jitter * _kernel_noise(z.detach(), noise[t]))
+            losses = {
+                "reconstruction": 0.5 * (c - decoded).square().mean(),
+                "function": energy.n * _divergence(energy, basis, c, decoded, energy.rows(rows[t])),
+                "metric": _metric_error(c / model.unit, z),
+            }
+            loss = (
+                settings.reconstruction * losses["reconstruction"]
+                + settings.function * losses["function"]
+                + settings.metric * losses["metric"]
+            )
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            history.append({name: float(value.detach()) for name, value in losses.items()})
+            bar.update()
+            bar.set_postfix({name: f"{value:.3g}" for name, value in history[-1].items()}, refresh=False)
     if not all(parameter.isfinite().all() for parameter in model.parameters()):
         raise FloatingPointError("training of the autoencoder diverged: lower its learning_rate")
     return model.requires_grad_(False), history
 
 
-def _divergence(
-    network: Network, likelihood: Likelihood, basis: Basis, c: Tensor, decoded: Tensor, inputs: Tensor
-) -> Tensor:
+def _is_enough(history: list[dict[str, float]], settings: AutoencoderSettings) -> bool:
+    """Whether the rate may begin to fall: after the fewest steps, once the function loss has stopped falling."""
+    t, window = len(history), 100
+    if t + settings.decay_steps < settings.steps:
+        return False
+    if settings.settled_share == 0.0:
+        return True
+    if t < 2 * window or t % 20:
+        return False
+    recent, before = (
+        statistics.fmean(entry["function"] for entry in part)
+        for part in (history[-window:], history[-2 * window : -window])
+    )
+    return recent > settings.settled_share * before
+
+
+def _divergence(energy: AnyEnergy, basis: Basis, c: Tensor, decoded: Tensor, inputs: Inputs) -> Tensor:
     """Mean over points and inputs of KL from the predictive of the weights to that of the decoded weights, []; nats."""
-    target = network(basis.decode(c), inputs)
-    outputs = network.apply_each(basis.decode(decoded), inputs)
-    return likelihood.kl(target, outputs).mean()
+    network, likelihood = energy.network, energy.likelihood
+    few = decoded.shape[0] * network.n_params * decoded.element_size() <= CHUNK_BYTES
+    if few and network.layout_for(inputs) is not None:
+        target = network(basis.decode(c), inputs)
+        return likelihood.kl(target, network.apply_each(basis.decode(decoded), inputs)).mean()
+    # One point after the other: its weights, and the gradient with respect to them, are all that is held.
+    values, slopes = torch.zeros_like(decoded[:, 0]), torch.zeros_like(decoded)
+    for i in range(len(c)):
+        with torch.no_grad():
+            target = network(basis.decode(c[i : i + 1]), inputs)[0]
+            weights = basis.decode(decoded[i : i + 1])
+
+        def divergence(outputs: Tensor, target: Tensor = target) -> Tensor:
+            return likelihood.kl(target, outputs, sample_axes=0).mean()
+
+        value, gradient = network.value_and_grad(weights, inputs, divergence)
+        values[i], slopes[i] = value[0], gradient[0] @ basis.directions
+    # Its value is that of the divergences, its gradient in the coefficients the slopes.
+    return (values + ((decoded - decoded.detach()) * slopes).sum(-1)).mean()
 
 
 def _kernel_noise(z: Tensor, noise: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """A low-rank affine basis of weight space, fitted to weight samples."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -54,8 +55,7 @@ class Basis:
             raise ValueError("all samples are the same weights: the walk did not move")
         mean = weights.mean(dim=0)
         gram = weights.new_zeros(n_samples, n_samples, dtype=torch.float64)
-        size = max(1, CHUNK_BYTES // (8 * n_samples))
-        for columns in (slice(at, at + size) for at in range(0, n_params, size)):
+        for columns in _pieces(n_params, n_samples):
             piece = ((weights[:, columns] - mean[columns]) / scale[columns]).double()
             gram.addmm_(piece, piece.T)
         values, vectors = torch.linalg.eigh(gram)
@@ -64,7 +64,7 @@ class Basis:
         top = values.flip(0)[: min(rank, kept, n_samples - 1)]
         combine = (vectors.flip(1)[:, : len(top)] / top.sqrt()).to(weights.dtype)  # [M, r]
         directions = weights.new_empty(n_params, len(top))
-        for columns in (slice(at, at + size) for at in range(0, n_params, size)):
+        for columns in _pieces(n_params, n_samples):
             # M M^-1 (theta - mean): the scale cancels but for the coefficients, so it is never divided by and put back.
             directions[columns] = (weights[:, columns] - mean[columns]).T @ combine
         deviations = (top / (n_samples - 1)).sqrt().to(weights.dtype)
@@ -72,9 +72,18 @@ class Basis:
 
     def encode(self, weights: Tensor) -> Tensor:
         """Return the coefficients of weights [S, P], [S, r]."""
-        whitened = (weights - self.offset) / self.scale.square()
-        return whitened @ self.directions
+        coefficients = weights.new_zeros(len(weights), self.rank)
+        for columns in _pieces(weights.shape[1], len(weights)):
+            whitened = (weights[:, columns] - self.offset[columns]) / self.scale[columns].square()
+            coefficients.addmm_(whitened, self.directions[columns])
+        return coefficients
 
     def decode(self, coefficients: Tensor) -> Tensor:
         """Return the weights of coefficients [S, r], [S, P]."""
         return torch.addmm(self.offset, coefficients, self.directions.T)
+
+
+def _pieces(n_params: int, n_samples: int) -> Iterator[slice]:
+    """Slices of the weights, small enough for that many samples of them in float64."""
+    size = max(1, CHUNK_BYTES // (8 * n_samples))
+    return (slice(at, min(at + size, n_params)) for at in range(0, n_params, size))

@@ -24,17 +24,19 @@ def ggn_diagonal(energy: Energy, weights: Tensor, *, n_probes: int = 64, seed: i
 
     Source: Bekas, Kokiopoulou and Saad (2007), doi:10.1016/j.apnum.2007.01.003, applied to a factor of the matrix.
     """
-    with torch.no_grad():
-        n, *rest = energy.network.apply(weights, energy.x).shape
-    total = torch.zeros_like(weights)
-    for start in range(0, n_probes, 16):
-        count = min(16, n_probes - start)
+    numbers = iter(range(n_probes))
+
+    def signs(outputs: Tensor) -> Tensor:
         noise = philox_normal(
-            count, n * rest[0], seed=seed, step=0, stream=Stream.CURVATURE_PROBE, particle0=start, dtype=weights.dtype,
-            device=weights.device,
+            1, outputs.numel(), seed=seed, step=0, stream=Stream.CURVATURE_PROBE, particle0=next(numbers),
+            dtype=weights.dtype, device=weights.device,
         )  # fmt: skip
         # Random signs have the least variance of all probes with unit second moment.
-        total += energy.ggn_sqrt_vp(weights, noise.sign().view(count, n, *rest)).square().sum(0)
+        return noise.sign().view(outputs.shape)
+
+    total = torch.zeros_like(weights)
+    for product in energy.ggn_sqrt_vp(weights, signs, n_probes):
+        total += product.square()
     return total / n_probes
 
 

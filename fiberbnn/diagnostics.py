@@ -1,17 +1,19 @@
 """What a fitted posterior says about itself, and the warnings that follow."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 
 import torch
 from torch import Tensor
 
-from .energy import Energy
-from .latent import LatentPosterior
+from .batch import Inputs, check_finite
+from .batch_norm import statistics_of
+from .energy import Cost
 from .likelihood import Categorical, Likelihood
 from .memory import peak_mib
-from .network import Network
-from .predictive import outputs_of, predictions_of, predictive_nll, split_r_hat, spread
+from .mode import Mode
+from .predictive import outputs_of, predictive_nll, split_r_hat, spread
 from .trajectory import Trajectory
 
 
@@ -19,10 +21,14 @@ from .trajectory import Trajectory
 class Diagnostics:
     """The state of a fitted posterior; numbers that were not measured are NaN.
 
+    With several models, energies are means over modes by their weights, R-hat is that of the mode where it is largest,
+    costs are sums, and the NLL of the MAP is that of the averaged predictive of all MAPs.
+
     Attributes:
         energy_ratio_walk: mean energy rise of the walk over the P/2 nats of equipartition; near 1 when spread out.
         energy_ratio_latent: the same of decoded samples.
-        settled: whether the walk's energy had stopped growing when snapshots began.
+        settled: whether the walk's energy had stopped growing when snapshots began; of all walks.
+        heat: mean square of the walk's velocities; 1 unless the noise of minibatches has heated them.
         undone: share of walk steps that were undone or refused.
         lost: particles left out because they could not move.
         r_hat_median, r_hat_max: split R-hat of predictions over particles (Gelman et al. 2013, section 11.4).
@@ -32,6 +38,7 @@ class Diagnostics:
         nll_single: the same of single latent samples, averaged.
         grad_evals, hvp_evals: passes over the full data that walk and latent fit took.
         walk_s, latent_s: wall-clock seconds.
+        refresh_s: seconds in which batch-norm statistics of weight samples were recomputed, if they are.
         peak_mib: most memory since the process began, resident (CPU) or allocated (CUDA).
         warnings: what to look at, in words.
     """
@@ -39,6 +46,7 @@ class Diagnostics:
     energy_ratio_walk: float = math.nan
     energy_ratio_latent: float = math.nan
     settled: bool | None = None
+    heat: float = math.nan
     undone: float = math.nan
     lost: int = 0
     r_hat_median: float = math.nan
@@ -54,6 +62,7 @@ class Diagnostics:
     hvp_evals: int = 0
     walk_s: float = math.nan
     latent_s: float = math.nan
+    refresh_s: float = math.nan
     peak_mib: float = math.nan
     warnings: tuple[str, ...] = field(default=())
 
@@ -76,6 +85,11 @@ def warnings_of(d: Diagnostics) -> tuple[str, ...]:
         found.append(
             f"the walk's energy ratio is {d.energy_ratio_walk:.2f}, far above 1: it overheats. Lower first_step or "
             "raise target_acceptance."
+        )
+    if d.heat > 1.2:
+        found.append(
+            f"the noise of minibatches heats the walk (mean square velocity {d.heat:.2f}): raise batch_size, friction "
+            "or thermostat."
         )
     if d.settled is False and d.energy_ratio_walk < 0.85:
         found.append(
@@ -113,98 +127,148 @@ def warnings_of(d: Diagnostics) -> tuple[str, ...]:
     return tuple(found)
 
 
-def of_fit(energy: Energy, walk: Trajectory, latent: LatentPosterior, *, seed: int = 0) -> Diagnostics:
+def of_fit(modes: Sequence[Mode], shares: Sequence[float], *, seed: int = 0) -> Diagnostics:
     """Return what is known after a fit, without held-out data.
 
     Args:
-        energy: with the count of all that the fit computed.
-        walk: the walk.
-        latent: the latent posterior fitted to it.
+        modes: with their walks and energies; those count all that the fit computed.
+        shares: weights of the modes.
         seed: of the draws whose energies are taken.
     """
-    weights = energy.network.weights
-    cost = energy.cost.copy()
-    rise = float(energy(latent.sample(100, seed=seed)).double().mean()) - walk.map_energy
+    cost, walks = sum((mode.cost.copy() for mode in modes), Cost()), [mode.trajectory for mode in modes]
+    present = [walk for walk in walks if walk is not None]
     found = Diagnostics(
-        energy_ratio_walk=walk.energy_ratio,
-        energy_ratio_latent=2.0 * rise / len(weights),
-        settled=walk.settled,
-        undone=walk.undone,
-        lost=walk.lost,
-        grad_evals=cost.grad_evals,
-        hvp_evals=cost.hvp_evals,
-        walk_s=walk.seconds,
-        latent_s=latent.seconds,
-        peak_mib=peak_mib(weights.device),
+        energy_ratio_walk=_mean([walk.energy_ratio for walk in present], shares),
+        energy_ratio_latent=_mean([_energy_ratio(mode, seed) for mode in modes], shares),
+        settled=all(walk.settled for walk in present),
+        heat=_mean([walk.heat for walk in present], shares),
+        undone=_mean([walk.undone for walk in present], shares),
+        lost=sum(walk.lost for walk in present),
+        grad_evals=round(cost.grad_evals),
+        hvp_evals=round(cost.hvp_evals),
+        walk_s=sum(walk.seconds for walk in present),
+        latent_s=sum(mode.latent.seconds for mode in modes),
+        peak_mib=peak_mib(modes[0].network.weights.device),
     )
     return replace(found, warnings=warnings_of(found))
 
 
+def _mean(values: Sequence[float], shares: Sequence[float]) -> float:
+    return sum(value * share for value, share in zip(values, shares, strict=True))
+
+
+def _energy_ratio(mode: Mode, seed: int) -> float:
+    """Energy ratio of decoded samples, on all data or on one minibatch."""
+    energy, n_samples = mode.energy, 100
+    if energy is None or mode.trajectory is None:
+        return math.nan
+    seen, n_samples = (energy, 100) if energy.exact else (energy.at(0), 32)
+    total = sum(float(seen(piece).double().sum()) for piece in mode.latent.pieces(n_samples, seed=seed))
+    return 2.0 * (total / n_samples - mode.trajectory.map_energy) / energy.network.n_params
+
+
 def judged(
     d: Diagnostics,
-    network: Network,
+    modes: Sequence[Mode],
+    shares: Sequence[float],
     likelihood: Likelihood,
-    samples: Tensor,
-    walk: Trajectory | None,
-    x: Tensor,
+    outputs: Tensor,
+    x: Inputs,
     y: Tensor,
 ) -> Diagnostics:
     """Return diagnostics with what held-out data say added.
 
     Args:
         d: what is known from the fit.
-        network: the module as a function of weights; its own weights are the MAP.
+        modes: their networks' own weights are the MAPs; their walks, if they are at hand, are compared with.
+        shares: weights of the modes.
         likelihood: what outputs mean.
-        samples: of the latent posterior, [S, P].
-        walk: the walk that it was fitted to, if it is at hand.
-        x: held-out inputs, [N, ...].
-        y: their labels [N] or targets [N, C].
+        outputs: of samples of the posterior at x, [S, N, ...].
+        x: held-out inputs, N rows.
+        y: their labels or targets.
 
     Raises:
         ValueError: if the data do not fit model and likelihood, or are not finite.
     """
-    map_outputs = outputs_of(network, network.weights[None], x)
-    y = y.to(map_outputs) if y.is_floating_point() else y.to(map_outputs.device)
-    likelihood.check(map_outputs[0], y)
-    if not y.isfinite().all():
-        raise ValueError("the targets hold NaN or infinite values")
-    outputs = outputs_of(network, samples, x)
-    predictions = predictions_of(likelihood, outputs)
+    check_finite(y, "targets")
+    y = y.to(outputs) if y.is_floating_point() else y.to(outputs.device)
+    likelihood.check(outputs[0], y)
+    maps = torch.cat([_at_map(mode, x) for mode in modes])
+    predictions = likelihood.predictions(outputs)
     averaged, single = predictive_nll(likelihood, outputs, y)
     d = replace(
         d,
-        nll_map=predictive_nll(likelihood, map_outputs, y)[0],
+        nll_map=predictive_nll(likelihood, maps, y)[0],
         nll_latent=averaged,
         nll_single=single,
         spread_latent=spread(predictions),
     )
-    if walk is not None:
-        d = _with_walk(d, likelihood, outputs_of(network, walk.weights, x), predictions, walk, y)
+    walks = [mode.trajectory for mode in modes if mode.trajectory is not None and mode.network.batch_norm == "frozen"]
+    if len(walks) == len(modes):
+        walked = [outputs_of(mode.network, walk.weights, x) for mode, walk in zip(modes, walks, strict=True)]
+        d = _with_walks(d, likelihood, walked, predictions, walks, shares, y)
     return replace(d, warnings=warnings_of(d))
 
 
-def _with_walk(
+def _at_map(mode: Mode, x: Inputs) -> Tensor:
+    """The MAP's own outputs, with the running statistics that it was trained with, [1, N, ...]."""
+    network = mode.network
+    own = None
+    if network.batch_norm == "refresh":
+        own = {name: value[None] for name, value in statistics_of(network.model).items()}
+    return outputs_of(network, network.weights[None], x, buffers=own)
+
+
+def _with_walks(
     d: Diagnostics,
     likelihood: Likelihood,
-    outputs: Tensor,
+    outputs: list[Tensor],
     latent_predictions: Tensor,
-    walk: Trajectory,
+    walks: Sequence[Trajectory],
+    shares: Sequence[float],
     y: Tensor,
 ) -> Diagnostics:
-    """Add what compares the latent posterior with the walk's own snapshots, whose outputs are [M, N, C]."""
-    predictions = predictions_of(likelihood, outputs)
-    n_particles = int(walk.particle.unique().numel())
-    chains = predictions.unflatten(0, (-1, n_particles)).transpose(0, 1)  # [K, T, N, C]
-    r_hat = split_r_hat(chains) if n_particles > 1 and chains.shape[1] >= 4 else torch.tensor(math.nan)
+    """Add what compares the posterior with the walks' own snapshots, whose outputs are [M, N, ...] for each mode."""
+    predictions = [likelihood.predictions(one) for one in outputs]
+    r_hats = [_r_hat(one, walk) for one, walk in zip(predictions, walks, strict=True)]
     tv = math.nan
     if isinstance(likelihood, Categorical):
-        difference = predictions.mean(dim=0) - latent_predictions.mean(dim=0)
-        tv = float(0.5 * difference.abs().sum(-1).mean())
+        mean = sum((share * one.mean(dim=0) for share, one in zip(shares, predictions, strict=True)))
+        difference = (mean - latent_predictions.mean(dim=0)).abs().sum(likelihood.class_axis)
+        tv = float(0.5 * difference.mean())
     return replace(
         d,
-        nll_walk=predictive_nll(likelihood, outputs, y)[0],
-        spread_walk=spread(predictions),
+        nll_walk=_pooled_nll(likelihood, outputs, shares, y),
+        spread_walk=_mean([spread(one) for one in predictions], shares)
+        if len(walks) == 1
+        else _spread(predictions, shares),
         tv_latent=tv,
-        r_hat_median=float(r_hat.median()),
-        r_hat_max=float(r_hat.max()),
+        r_hat_median=max(float(r_hat.median()) for r_hat in r_hats),
+        r_hat_max=max(float(r_hat.max()) for r_hat in r_hats),
     )
+
+
+def _r_hat(predictions: Tensor, walk: Trajectory) -> Tensor:
+    """Split R-hat of the predictions [M, N, ...] of one walk, over its particles."""
+    n_particles = int(walk.particle.unique().numel())
+    chains = predictions.unflatten(0, (-1, n_particles)).transpose(0, 1)  # [K, T, N, ...]
+    return split_r_hat(chains) if n_particles > 1 and chains.shape[1] >= 4 else torch.tensor(math.nan)
+
+
+def _pooled_nll(likelihood: Likelihood, outputs: list[Tensor], shares: Sequence[float], y: Tensor) -> float:
+    """Mean NLL of the predictive that pools the walks by their weights, nats an example."""
+    exact = y.double() if y.is_floating_point() else y
+    each = [
+        likelihood.log_prob(one.double(), exact).logsumexp(0) - math.log(len(one)) + math.log(share)
+        for one, share in zip(outputs, shares, strict=True)
+    ]
+    return -float(torch.stack(each).logsumexp(0).mean())
+
+
+def _spread(predictions: list[Tensor], shares: Sequence[float]) -> float:
+    """Mean standard deviation over the samples of all walks, each walk by its weight."""
+    mean = sum((share * one.double().mean(dim=0) for share, one in zip(shares, predictions, strict=True)))
+    square = sum(
+        (share * (one.double() - mean).square().mean(dim=0) for share, one in zip(shares, predictions, strict=True))
+    )
+    return float(torch.as_tensor(square).sqrt().mean())

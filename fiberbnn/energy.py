@@ -1,35 +1,95 @@
-"""The energy U of weights in nats, its gradient and Hessian-vector products, counted."""
+"""The energy U of weights in nats, its gradient and curvature products, counted."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import astuple, dataclass
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
-from torch.func import grad, grad_and_value, vjp, vmap
+from torch.func import vmap
 
 from fiberbnn_kernels import mlp_nll_and_grad
 
-from .likelihood import Gaussian, Likelihood
+from .batch import Inputs, check_finite, moved, n_rows, take
+from .likelihood import Categorical, Gaussian, Likelihood
 from .network import Network
+from .sums import products_from, squared_norms
+
+# Weight vectors whose outputs are held together, unless copies of them would take more bytes than this.
+OUTPUTS_AT_ONCE = 32
+WEIGHT_BYTES_AT_ONCE = 1 << 28
 
 
 @dataclass
 class Cost:
-    """What was computed, in passes of one weight vector over the full data."""
+    """What was computed, in passes of one weight vector over the full data; a minibatch is a part of a pass.
 
-    grad_evals: int = 0
-    hvp_evals: int = 0
-    energy_evals: int = 0
+    Attributes:
+        grad_evals: gradients.
+        hvp_evals: Hessian-vector products.
+        energy_evals: energies without gradients.
+        shared_grads: those of the gradients that belong to no particle: of curvature and control variates.
+    """
+
+    grad_evals: float = 0
+    hvp_evals: float = 0
+    energy_evals: float = 0
+    shared_grads: float = 0
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+    def __iadd__(self, other: "Cost") -> Self:
+        for name, value in vars(other).items():
+            setattr(self, name, getattr(self, name) + value)
+        return self
 
     def __sub__(self, earlier: "Cost") -> "Cost":
-        return Cost(
-            self.grad_evals - earlier.grad_evals,
-            self.hvp_evals - earlier.hvp_evals,
-            self.energy_evals - earlier.energy_evals,
-        )
+        return Cost(*(a - b for a, b in zip(astuple(self), astuple(earlier), strict=True)))
 
     def copy(self) -> "Cost":
         """Return the count as it stands."""
-        return Cost(self.grad_evals, self.hvp_evals, self.energy_evals)
+        return Cost(*astuple(self))
+
+
+class AnyEnergy(Protocol):
+    """What walk and latent fit need of an energy: `Energy` and `MinibatchEnergy` have it."""
+
+    network: Network
+    likelihood: Likelihood
+    prior_precision: float
+    cost: Cost
+    n: int
+    exact: bool
+
+    def __call__(self, weights: Tensor) -> Tensor:
+        """Return the energies of weights [K, P] on all data, [K]; nats."""
+        ...
+
+    def at(self, time: int) -> "Energy":
+        """Return the energy that step number `time` sees: all data, or one minibatch scaled up."""
+        ...
+
+    def anchored(self, weights: Tensor) -> Self:
+        """Return the energy with control variates at weights [P], if it has any use for them."""
+        ...
+
+    def rows(self, index: Tensor) -> Inputs:
+        """Return the prepared inputs of examples, int64 [B]."""
+        ...
+
+    def batches(self) -> Iterator[Inputs]:
+        """Yield the inputs of all examples, not prepared."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Anchor:
+    """Weights at which the NLL of all data and its gradient are known, for control variates."""
+
+    weights: Tensor  # [P]
+    nll: Tensor  # []
+    gradient: Tensor  # [P]
 
 
 class Energy:
@@ -37,9 +97,9 @@ class Energy:
 
     Args:
         network: the network as a function of flat weights.
-        likelihood: `Categorical()` or `Gaussian(noise_std)`.
-        x: inputs, [N, ...].
-        y: labels [N] int64, or targets [N, C].
+        likelihood: what its outputs mean.
+        x: inputs, N rows.
+        y: labels or targets, [N, ...].
         prior_precision: tau, one over the variance of the Gaussian prior on each weight; not divided by N.
 
     Attributes:
@@ -50,91 +110,181 @@ class Energy:
             the prior precision is not positive and finite.
     """
 
+    exact = True
+
     def __init__(
-        self, network: Network, likelihood: Likelihood, x: Tensor, y: Tensor, prior_precision: float = 1.0
+        self, network: Network, likelihood: Likelihood, x: Inputs, y: Tensor, prior_precision: float = 1.0
     ) -> None:
-        if not 0.0 < prior_precision < float("inf"):
-            raise ValueError(f"prior_precision must be positive and finite; got {prior_precision}")
-        if len(x) == 0:
-            raise ValueError("the training data are empty")
-        if len(x) != len(y):
-            raise ValueError(f"x has {len(x)} rows, y has {len(y)}")
-        for name, values in (("inputs", x), ("targets", y)):
-            if values.is_floating_point() and not values.isfinite().all():
-                bad = (~values.isfinite()).flatten(1 if values.ndim > 1 else 0)
-                raise ValueError(
-                    f"the {name} hold {int(bad.sum())} NaN or infinite values; remove or impute them before fitting"
-                )
-        weights = network.weights
-        x = x.to(weights) if x.is_floating_point() else x.to(weights.device)
+        check_data(network, likelihood, x, y, prior_precision)
+        self._set(network, likelihood, x, y, prior_precision)
+
+    def _set(
+        self, network: Network, likelihood: Likelihood, x: Inputs, y: Tensor, prior_precision: float, *,
+        factor: float = 1.0, share: float = 1.0, anchor: Anchor | None = None, cost: Cost | None = None,
+    ) -> None:  # fmt: skip
         self.network, self.likelihood, self.prior_precision = network, likelihood, float(prior_precision)
-        self.x, self.y = x, y.to(weights) if y.is_floating_point() else y.to(weights.device)
-        with torch.no_grad():
-            outputs = network.apply(weights, self.x)
-        likelihood.check(outputs, self.y)
-        if not outputs.isfinite().all():
-            raise ValueError("the model's outputs on the training data are not finite; check its weights and inputs")
-        self.cost = Cost()
+        self._inputs, self.x, self.y, self.n = x, network.prepare(x), moved_targets(y, network.weights), n_rows(x)
+        self.factor, self.share, self.anchor = factor, share, anchor
+        self.cost = Cost() if cost is None else cost
+        self._at_anchor: tuple[Tensor, Tensor] | None = None
+
+    @classmethod
+    def of_batch(
+        cls, network: Network, likelihood: Likelihood, x: Inputs, y: Tensor, prior_precision: float, *,
+        factor: float, share: float, anchor: Anchor | None, cost: Cost,
+    ) -> "Energy":  # fmt: skip
+        """Return the estimate of U from a batch, `share` of the data: its NLL times `factor`, with control variates.
+
+        With an anchor w* whose full NLL L and gradient g are known, the NLL f(w) of the batch becomes
+        f(w) - f(w*) - (grad f(w*) - g) (w - w*) + L: unbiased as before, and quiet near w*
+        (Baker et al. 2019, doi:10.1007/s11222-018-9826-2).
+        """
+        energy = cls.__new__(cls)
+        energy._set(network, likelihood, x, y, prior_precision, factor=factor, share=share, anchor=anchor, cost=cost)
+        return energy
+
+    def at(self, time: int) -> "Energy":
+        """Return this energy: every step sees all data."""
+        return self
+
+    def anchored(self, weights: Tensor) -> Self:
+        """Return this energy: it has no noise that control variates could lower."""
+        return self
+
+    def rows(self, index: Tensor) -> Inputs:
+        """Return the prepared inputs of examples, int64 [B]."""
+        return take(self.x, index)
+
+    def batches(self) -> Iterator[Inputs]:
+        """Yield the inputs of all examples at once, not prepared."""
+        yield self._inputs
 
     def nll(self, weights: Tensor) -> Tensor:
-        """Return the negative log-likelihood of one weight vector [P], []; differentiable."""
-        return self.likelihood.nll(self.network.apply(weights, self.x), self.y)
-
-    def _single(self, weights: Tensor) -> Tensor:
-        return self.nll(weights) + 0.5 * self.prior_precision * weights.square().sum()
+        """Return the negative log-likelihood of one weight vector [P], []; differentiable. No control variates."""
+        return self.factor * self.likelihood.nll(self.network.apply(weights, self.x), self.y)
 
     def __call__(self, weights: Tensor) -> Tensor:
         """Return the energies of weights [K, P], [K]; nats."""
         self.network.check_weights(weights)
-        self.cost.energy_evals += len(weights)
         with torch.no_grad():
-            outputs = self.network(weights, self.x)
-            nll = vmap(self.likelihood.nll, in_dims=(0, None))(outputs, self.y)
-            return nll + 0.5 * self.prior_precision * weights.square().sum(-1)
+            nll = self.nll_each(weights)
+            if self.anchor is not None:
+                value, gradient = self._correction(self.anchor)
+                nll = nll + value + products_from(weights, self.anchor.weights, gradient)
+            return (nll + 0.5 * self.prior_precision * squared_norms(weights)).to(weights.dtype)
+
+    def nll_each(self, weights: Tensor) -> Tensor:
+        """Return the NLL of the batch times the factor for each of weights [K, P], [K]; outputs of a few at a time."""
+        self.cost.energy_evals += len(weights) * self.share
+        nll = vmap(self.likelihood.nll, in_dims=(0, None))
+        fitting = WEIGHT_BYTES_AT_ONCE // (weights.shape[1] * weights.element_size())
+        chunks = weights.split(max(1, min(OUTPUTS_AT_ONCE, fitting)))
+        parts = [nll(self.network(some, self.x), self.y) for some in chunks]
+        return self.factor * torch.cat(parts)
 
     def value_and_grad(self, weights: Tensor) -> tuple[Tensor, Tensor]:
         """Return the energies [K] and gradients [K, P] of weights [K, P]; nats."""
         self.network.check_weights(weights)
-        self.cost.grad_evals += len(weights)
-        if self.network.mlp_layout is None:
-            gradient, value = vmap(grad_and_value(self._single))(weights)
-            return value.detach(), gradient.detach()
-        precision = self.likelihood.precision if isinstance(self.likelihood, Gaussian) else 1.0
+        value, gradient = self.nll_and_grad(weights)
+        with torch.no_grad():
+            if self.anchor is not None:
+                offset, slope = self._correction(self.anchor)
+                value = value + offset + products_from(weights, self.anchor.weights, slope)
+                gradient += slope
+            gradient.add_(weights, alpha=self.prior_precision)
+            return (value + 0.5 * self.prior_precision * squared_norms(weights)).to(weights.dtype), gradient
+
+    def nll_and_grad(self, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the batch's NLL times the factor, [K], and its gradient, [K, P]; no prior, no control variates."""
+        self.cost.grad_evals += len(weights) * self.share
+        layout, likelihood = self.network.layout_for(self.x), self.likelihood
+        if layout is None or not kernel_knows(likelihood, self.y):
+            return self.network.value_and_grad(
+                weights, self.x, lambda outputs: self.factor * likelihood.nll(outputs, self.y)
+            )
+        assert isinstance(self.x, Tensor)
+        assert isinstance(likelihood, (Categorical, Gaussian))
         with torch.no_grad():
             nll, gradient = mlp_nll_and_grad(
-                weights,
-                self.x,
-                self.y,
-                self.network.mlp_layout,
-                likelihood=self.likelihood.kind,
-                noise_precision=precision,
-            )
-            gradient.add_(weights, alpha=self.prior_precision)
-            return nll + 0.5 * self.prior_precision * weights.square().sum(-1), gradient
+                weights, self.x, self.y, layout, likelihood=likelihood.kind,
+                noise_precision=likelihood.precision if isinstance(likelihood, Gaussian) else 1.0,
+            )  # fmt: skip
+            return (nll, gradient) if self.factor == 1.0 else (nll * self.factor, gradient.mul_(self.factor))
+
+    def _correction(self, anchor: Anchor) -> tuple[Tensor, Tensor]:
+        """What the control variates add: a value [] and a slope [P] away from the anchor."""
+        if self._at_anchor is None:
+            value, gradient = self.nll_and_grad(anchor.weights[None])
+            self.cost.shared_grads += self.share
+            self._at_anchor = anchor.nll - value[0], torch.sub(anchor.gradient, gradient[0], out=gradient[0])
+        return self._at_anchor
 
     def hvp(self, weights: Tensor, vectors: Tensor) -> Tensor:
-        """Return the Hessian of U at weights [P] times each of vectors [R, P], [R, P]."""
-        self.cost.hvp_evals += len(vectors)
-        # Reverse over reverse: half the time of forward over reverse here, and LSTMs have no forward mode.
-        pull = vjp(grad(self._single), weights)[1]
-        return vmap(lambda vector: pull(vector)[0])(vectors).detach()
+        """Return the Hessian of U at weights [P] times each of vectors [R, P], [R, P].
 
-    def ggn_vp(self, weights: Tensor, vectors: Tensor) -> Tensor:
-        """Return the generalised Gauss-Newton matrix of the NLL at weights [P] times each of vectors [R, P], [R, P].
-
-        It is J^T H J with H the Hessian of the NLL in the outputs (Schraudolph 2002); J is never formed.
+        Central differences of gradients, so that any module will do: attention and many custom layers have no second
+        derivatives. In float32 about three digits are right.
         """
-        self.cost.hvp_evals += len(vectors)
+        self.cost.hvp_evals += len(vectors) * self.share
+        if self.anchor is not None:
+            self._correction(self.anchor)  # a gradient of its own
+        cost, products = self.cost.copy(), torch.empty_like(vectors)
+        reach = torch.finfo(weights.dtype).eps ** (1 / 3) * (1.0 + float(weights.norm()))
+        for vector, product in zip(vectors, products, strict=True):
+            step = vector * (reach / float(vector.norm().clamp(min=torch.finfo(weights.dtype).tiny)))
+            ahead, behind = self.value_and_grad(torch.stack([weights + step, weights - step]))[1]
+            product.copy_((ahead - behind) * (float(vector.norm()) / (2 * reach)))
+        self.cost.grad_evals, self.cost.shared_grads = cost.grad_evals, cost.shared_grads  # counted as products
+        return products
 
-        fx, pull = vjp(lambda w: self.network.apply(w, self.x), weights)[:2]
-        push = vjp(lambda u: pull(u)[0], torch.zeros_like(fx))[1]  # J v, as the transpose of u -> J^T u
-        return vmap(lambda v: pull(self.likelihood.curvature(fx, push(v)[0]))[0])(vectors).detach()
+    def ggn_sqrt_vp(self, weights: Tensor, probe: Callable[[Tensor], Tensor], n_probes: int) -> Iterator[Tensor]:
+        """Yield J^T L u at weights [P], [P], for each of `n_probes` probes u; L L^T is the Hessian in the outputs.
 
-    def ggn_sqrt_vp(self, weights: Tensor, probes: Tensor) -> Tensor:
-        """Return J^T L u at weights [P] for each of probes u [R, N, C], [R, P]; L L^T is the Hessian in the outputs.
+        With E[u u^T] = I these are draws whose second moment is the generalised Gauss-Newton matrix; J is never formed.
 
-        With E[u u^T] = I these are draws whose second moment is the generalised Gauss-Newton matrix.
+        Args:
+            weights: where.
+            probe: gives the next u for outputs of that shape.
+            n_probes: how many.
         """
-        self.cost.grad_evals += len(probes)
-        fx, pull = vjp(lambda w: self.network.apply(w, self.x), weights)[:2]
-        return vmap(lambda u: pull(self.likelihood.curvature_sqrt(fx, u))[0])(probes).detach()
+        self.cost.grad_evals += n_probes * self.share
+        self.cost.shared_grads += n_probes * self.share
+        with torch.enable_grad():
+            leaf = weights.detach().clone().requires_grad_()
+            outputs = self.network.apply(leaf, self.x)
+        for _ in range(n_probes):
+            with torch.no_grad():
+                direction = self.likelihood.curvature_sqrt(outputs.detach(), probe(outputs), self.y)
+            yield torch.autograd.grad(outputs, leaf, self.factor**0.5 * direction, retain_graph=True)[0]
+
+
+def kernel_knows(likelihood: Likelihood, y: Tensor) -> bool:
+    """Return whether the perceptron operations have this likelihood: plain classes, or one noise for all outputs."""
+    if isinstance(likelihood, Gaussian):
+        return likelihood.is_scalar and y.ndim == 2
+    return isinstance(likelihood, Categorical) and y.ndim == 1
+
+
+def moved_targets(y: Tensor, like: Tensor) -> Tensor:
+    """Return labels or targets on the device of the weights, floats in their dtype."""
+    targets = moved(y, like)
+    assert isinstance(targets, Tensor)
+    return targets
+
+
+def check_data(network: Network, likelihood: Likelihood, x: Inputs, y: Tensor, prior_precision: float = 1.0) -> None:
+    """Raise ValueError if data, network and likelihood do not fit together, or the prior is none."""
+    if not 0.0 < prior_precision < float("inf"):
+        raise ValueError(f"prior_precision must be positive and finite; got {prior_precision}")
+    if n_rows(x) == 0:
+        raise ValueError("the training data are empty")
+    if n_rows(x) != len(y):
+        raise ValueError(f"x has {n_rows(x)} rows, y has {len(y)}")
+    check_finite(x, "inputs")
+    check_finite(y, "targets")
+    y = moved_targets(y, network.weights)
+    with torch.no_grad():
+        outputs = network(network.weights[None], network.prepare(x))[0]
+    likelihood.check(outputs, y)
+    if not outputs.isfinite().all():
+        raise ValueError("the model's outputs on the training data are not finite; check its weights and inputs")

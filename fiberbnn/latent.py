@@ -1,7 +1,9 @@
 """The latent posterior: basis, autoencoder and density, fitted to weight samples and sampled in one pass."""
 
 import math
+import statistics
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -9,9 +11,9 @@ import torch
 from torch import Tensor
 
 from .autoencoder import Autoencoder, AutoencoderSettings, fit_autoencoder
-from .basis import Basis
+from .basis import CHUNK_BYTES, Basis
 from .density import LatentDensity
-from .energy import Energy
+from .energy import AnyEnergy
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class LatentPosterior:
     def fit(
         cls,
         weights: Tensor,
-        energy: Energy,
+        energy: AnyEnergy,
         *,
         scale: Tensor | None = None,
         settings: LatentSettings | None = None,
@@ -92,19 +94,11 @@ class LatentPosterior:
         basis = Basis.fit(weights, torch.ones_like(weights[0]) if scale is None else scale, rank=settings.rank)
         coefficients = basis.encode(weights)
         autoencoder, losses = fit_autoencoder(
-            basis,
-            coefficients,
-            energy.network,
-            energy.likelihood,
-            energy.x,
-            settings=settings.autoencoder,
-            seed=seed,
-            progress_bar=progress_bar,
+            basis, coefficients, energy, settings=settings.autoencoder, seed=seed, progress_bar=progress_bar
         )
         # The function-space loss takes forward and backward passes over batches of points and inputs.
         trained = settings.autoencoder
-        rows = len(losses) * trained.batch_points * trained.batch_inputs
-        energy.cost.grad_evals += math.ceil(rows / len(energy.x))
+        energy.cost.grad_evals += math.ceil(len(losses) * trained.batch_points * trained.batch_inputs / energy.n)
         density = LatentDensity.fit(autoencoder.encode(coefficients), settings.density, bandwidth=settings.bandwidth)
         posterior = cls(basis, autoencoder, density, losses)
         if settings.calibrate:
@@ -118,6 +112,11 @@ class LatentPosterior:
     def decode(self, latents: Tensor) -> Tensor:
         """Return the weights of latents [S, L], [S, P], in one pass."""
         return self.basis.decode(self.autoencoder.decode(latents))
+
+    def at_temperature(self, temperature: float) -> "LatentPosterior":
+        """Return the posterior whose latents deviate from their mean by sqrt(temperature) times as much."""
+        density = replace(self.density, stretch=self.density.stretch * temperature**0.5)
+        return replace(self, density=density)
 
     def sample(self, n_samples: int, *, seed: int, sample0: int = 0) -> Tensor:
         """Return weight samples, [S, P].
@@ -135,22 +134,43 @@ class LatentPosterior:
         with torch.no_grad():
             return self.decode(self.density.sample(n_samples, seed=seed, sample0=sample0))
 
+    def pieces(self, n_samples: int, *, seed: int, sample0: int = 0) -> Iterator[Tensor]:
+        """Yield the samples of `sample` a few at a time, so that those of a large network need not be held at once."""
+        return (
+            self.sample(count, seed=seed, sample0=at) for at, count in pieces_of(n_samples, self.basis.offset, sample0)
+        )
+
+
+def pieces_of(n_samples: int, like: Tensor, sample0: int = 0) -> Iterator[tuple[int, int]]:
+    """Yield first number and count of samples that are held together, of the size of a weight vector [P]."""
+    size = max(1, 4 * CHUNK_BYTES // (like.numel() * like.element_size()))
+    return ((sample0 + at, min(size, n_samples - at)) for at in range(0, n_samples, size))
+
 
 def _calibrated(
-    posterior: LatentPosterior, energy: Energy, weights: Tensor, seed: int, n_samples: int = 64
+    posterior: LatentPosterior, energy: AnyEnergy, weights: Tensor, seed: int, n_samples: int = 64
 ) -> LatentPosterior:
     """Lower the bandwidth or the stretch until decoded samples are no hotter than the samples they were fitted to.
 
     Only ever downwards: samples that are colder have lost directions to the latent size, and a wider density
     would not give those back but add spread where there is little. Nor lower than helps: where encoding and decoding
     alone heat the samples, draws may be hotter than these reconstructions by a twentieth of equipartition.
+
+    A walk on minibatches is calibrated on one of them, the same for all that is compared, and with fewer samples.
     """
     density = posterior.density
     gaussian = density.bandwidth == 1.0
     high, low = (density.stretch, 0.05) if gaussian else (density.bandwidth, 0.01)
-    reconstructed = float(energy(posterior.decode(density.points)).double().mean())
-    allowance = 0.05 * energy.network.n_params / 2
-    target = max(float(energy(weights).double().mean()), reconstructed + allowance)
+    seen, every, rounds = (energy, 1, 8) if energy.exact else (energy.at(0), max(1, len(weights) // n_samples), 5)
+
+    def mean_energy(pieces: Iterable[Tensor]) -> float:
+        return statistics.fmean(float(value) for piece in pieces for value in seen(piece))
+
+    fitted_to = mean_energy(weights[::every].split(n_samples))
+    sizes = pieces_of(len(density.points[::every]), posterior.basis.offset)
+    points = density.points[::every]
+    reconstructed = mean_energy(posterior.decode(points[at : at + count]) for at, count in sizes)
+    target = max(fitted_to, reconstructed + 0.05 * energy.network.n_params / 2)
 
     def at(value: float) -> LatentPosterior:
         changed = replace(density, stretch=value) if gaussian else replace(density, bandwidth=value)
@@ -158,12 +178,11 @@ def _calibrated(
 
     def too_hot(value: float) -> bool:
         # The same draws at every value: the comparison is then smooth in it.
-        mean = float(energy(at(value).sample(n_samples, seed=seed)).double().mean())
-        return not mean <= target
+        return not mean_energy(at(value).pieces(n_samples, seed=seed)) <= target
 
     if high <= low or not too_hot(high):
         return posterior
-    for _ in range(8):
+    for _ in range(rounds):
         middle = 0.5 * (low + high)
         low, high = (low, middle) if too_hot(middle) else (middle, high)
     return at(low)

@@ -3,8 +3,18 @@
 import resource
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
+
+from .basis import CHUNK_BYTES
+from .energy import OUTPUTS_AT_ONCE, WEIGHT_BYTES_AT_ONCE
+from .moves import COPY_BYTES
+from .sums import COLUMNS
+
+if TYPE_CHECKING:
+    from .mode import ModeSettings
 
 
 def free_bytes(device: torch.device) -> int | None:
@@ -28,6 +38,31 @@ def peak_mib(device: torch.device) -> float:
         return torch.cuda.max_memory_allocated(device) / 2**20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def bytes_of_fit(weights: Tensor, n_modes: int, settings: "ModeSettings") -> int:
+    """Return the bytes that walks and latent fits from `n_modes` weight vectors [P] hold at most.
+
+    Data and the activations of a batch come on top.
+    """
+    one, k = weights.numel() * weights.element_size(), settings.n_particles
+    snapshots = k * settings.schedule.n_snapshots
+    rank = min(settings.latent.rank, snapshots - 1)
+    # Particles, velocity, gradient and their successors; weights and gradients once more, as the operations on
+    # perceptrons lay them out; a gradient to measure the energy error of a minibatch; preconditioner, sums, anchor.
+    walk = (8 * k + (k if settings.batch_size else 0) + 12) * one + 2 * min(k * one, max(one, COPY_BYTES))
+    # Samples in float64 for the basis, then points with their decoded twins and gradients, then draws: the last piece
+    # of them, the next, and their layout in operations.
+    points = settings.latent.autoencoder.batch_points
+    training = 6 * points * one if points * one <= CHUNK_BYTES else 8 * one
+    fitting = max(3 * min(8 * snapshots * weights.numel(), CHUNK_BYTES), training)
+    draws = max(100, snapshots)
+    drawing = min(draws * one, 2 * max(one, 4 * CHUNK_BYTES))
+    drawing += min(OUTPUTS_AT_ONCE * one, max(one, WEIGHT_BYTES_AT_ONCE))
+    latent = (rank + 6) * one + max(fitting, drawing)
+    kept = (n_modes - 1) * (snapshots + rank + 4) * one
+    sums = 16 * min(weights.numel(), COLUMNS) * max(k, draws)
+    return snapshots * one + max(walk, latent) + kept + sums
 
 
 def check_fits(needed: int, device: torch.device, advice: str) -> None:

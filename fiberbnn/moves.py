@@ -1,6 +1,7 @@
 """The moves of the walk's two modes, as functions from state to state; walk.py says what they are made of."""
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -9,23 +10,35 @@ from fiberbnn_kernels import philox_normal
 
 from .energy import Energy
 from .streams import Stream
+from .sums import squared_norms
 from .walk_state import WalkInfo, WalkSettings, WalkState
+
+# Particles go through in chunks of about so many bytes where a copy of them, or their noise, is made.
+COPY_BYTES = 1 << 26
 
 
 def baoab(
-    state: WalkState, energy: Energy, scale: Tensor, h: float, decay: float, seed: int, particle0: int
-) -> tuple[WalkState, Tensor]:
-    """One BAOAB step, and the energy error [K] of its deterministic parts."""
+    state: WalkState, energy: Energy, scale: Tensor, h: float, friction: float, seed: int, particle0: int
+) -> tuple[WalkState, Tensor, Tensor]:
+    """One BAOAB step, the energy error [K] of its deterministic parts, and the heat [K].
+
+    The error is one only if the state was evaluated on this energy. The heat is the mean square of the velocity in the
+    middle of the step: where the energy is quadratic it is exactly 1 there at any stable step, at the ends less.
+    Friction that the thermostat has added takes heat out and puts no noise in: the noise of the gradients is there.
+    """
     velocity = torch.addcmul(state.velocity, state.grad, scale, value=-0.5 * h)
     particles = torch.addcmul(state.particles, velocity, scale, value=0.5 * h)
     before = kinetic_energy(state.velocity) - kinetic_energy(velocity)
-    velocity = refresh(velocity, noise_of(velocity, state.time, seed, Stream.REFRESH, particle0), decay)
-    before += kinetic_energy(velocity)
+    added = torch.exp(-h * state.added_friction)
+    refresh(velocity, math.exp(-friction * h), state.time, seed, Stream.REFRESH, particle0, added_decay=added)
+    refreshed = kinetic_energy(velocity)
+    before += refreshed
     particles.addcmul_(velocity, scale, value=0.5 * h)
     value, gradient = energy.value_and_grad(particles)
-    velocity = torch.addcmul(velocity, gradient, scale, value=-0.5 * h)
-    error = value - state.energy + kinetic_energy(velocity) - before
-    return WalkState(particles, velocity, value, gradient, state.time + 1), error
+    velocity.addcmul_(gradient, scale, value=-0.5 * h)
+    error = (value - state.energy + (kinetic_energy(velocity) - before)).to(value.dtype)
+    new = WalkState(particles, velocity, value, gradient, state.time + 1, state.added_friction)
+    return new, error, (2.0 * refreshed / scale.numel()).to(value.dtype)
 
 
 def verlet(state: WalkState, energy: Energy, scale: Tensor, h: float) -> tuple[WalkState, Tensor]:
@@ -33,9 +46,9 @@ def verlet(state: WalkState, energy: Energy, scale: Tensor, h: float) -> tuple[W
     velocity = torch.addcmul(state.velocity, state.grad, scale, value=-0.5 * h)
     particles = torch.addcmul(state.particles, velocity, scale, value=h)
     value, gradient = energy.value_and_grad(particles)
-    velocity = torch.addcmul(velocity, gradient, scale, value=-0.5 * h)
-    error = value - state.energy + kinetic_energy(velocity) - kinetic_energy(state.velocity)
-    return WalkState(particles, velocity, value, gradient, state.time + 1), error
+    velocity.addcmul_(gradient, scale, value=-0.5 * h)
+    error = (value - state.energy + (kinetic_energy(velocity) - kinetic_energy(state.velocity))).to(value.dtype)
+    return WalkState(particles, velocity, value, gradient, state.time + 1, state.added_friction), error
 
 
 def literal(
@@ -56,20 +69,33 @@ def literal(
         particles.addcmul_(noise, scale, value=settings.perturbation)
     value, gradient = energy.value_and_grad(particles)
     for r in range(settings.refine_steps):
-        particles = torch.addcmul(particles, gradient, scale.square(), value=-0.5 * h * h)
+        particles.addcmul_(gradient, scale.square(), value=-0.5 * h * h)
+        del gradient  # before the next is there
         if settings.refine_noise:
             noise = noise_of(particles, state.time, seed, Stream.REFINE + r, particle0)
             particles.addcmul_(noise, scale, value=settings.refine_noise * h)
         value, gradient = energy.value_and_grad(particles)
     moved = value.isfinite() & gradient.isfinite().all(dim=1)
-    new = WalkState(
-        torch.where(moved[:, None], particles, state.particles),
-        state.velocity,
-        torch.where(moved, value, state.energy),
-        torch.where(moved[:, None], gradient, state.grad),
-        state.time + 1,
-    )
-    return new, WalkInfo(moved.to(value.dtype), moved)
+    new = WalkState(particles, state.velocity, value, gradient, state.time + 1, state.added_friction)
+    put_back(~moved, new, state)
+    return new, WalkInfo(moved.to(value.dtype), moved, torch.full_like(value, math.nan))
+
+
+def put_back(undone: Tensor, new: WalkState, old: WalkState) -> None:
+    """Overwrite positions, energies and gradients of the undone particles, bool [K], with the old ones."""
+    for rows in chunks(new.particles):
+        k = rows.start + undone[rows].nonzero().flatten()
+        if len(k):
+            for mine, theirs in zip(
+                (new.particles, new.grad, new.energy), (old.particles, old.grad, old.energy), strict=True
+            ):
+                mine[k] = theirs[k]
+
+
+def chunks(particles: Tensor) -> Iterator[slice]:
+    """Yield the rows of [K, P], a chunk at a time."""
+    size = max(1, COPY_BYTES // (particles.shape[1] * particles.element_size()))
+    return (slice(at, min(at + size, len(particles))) for at in range(0, len(particles), size))
 
 
 def noise_of(like: Tensor, time: int, seed: int, stream: int, particle0: int) -> Tensor:
@@ -87,14 +113,21 @@ def noise_of(like: Tensor, time: int, seed: int, stream: int, particle0: int) ->
     )
 
 
-def refresh(velocity: Tensor, noise: Tensor, decay: float) -> Tensor:
-    """Return a v + sqrt(1 - a^2) xi, [K, P]; `noise` is overwritten."""
-    return noise.mul_(math.sqrt(1.0 - decay * decay)).add_(velocity, alpha=decay)
+def refresh(
+    velocity: Tensor, decay: float, time: int, seed: int, stream: int, particle0: int, *,
+    added_decay: Tensor | None = None,
+) -> None:  # fmt: skip
+    """Overwrite velocities [K, P] by a v + sqrt(1 - a^2) xi, a the decay, v times `added_decay` [K] first if given."""
+    for rows in chunks(velocity):
+        v = velocity[rows]
+        noise = noise_of(v, time, seed, stream, particle0 + rows.start)
+        v.mul_(decay if added_decay is None else decay * added_decay[rows, None])
+        v.add_(noise, alpha=math.sqrt(1.0 - decay * decay))
 
 
 def kinetic_energy(velocity: Tensor) -> Tensor:
-    """Return 1/2 |v|^2 of each particle, [K]."""
-    return 0.5 * velocity.square().sum(dim=1)
+    """Return 1/2 |v|^2 of each particle, [K]; float64, since differences of it are wanted."""
+    return 0.5 * squared_norms(velocity)
 
 
 def acceptance_of(error: Tensor) -> Tensor:

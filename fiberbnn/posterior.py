@@ -1,26 +1,35 @@
 """MetricBNN: the posterior of a trained network, in the shape of laplace-torch."""
 
+import copy
 import math
 import os
+import time
 import warnings
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
 from . import saved
-from .basis import CHUNK_BYTES
-from .curvature import newton_gain
-from .data import Data, collect
+from .batch import Inputs, check_finite
+from .batch_norm import Policy
+from .data import Data, Examples, collect, examples_of
 from .diagnostics import Diagnostics, judged, of_fit
-from .energy import Energy
+from .draws import Draws
 from .latent import LatentPosterior, LatentSettings
-from .likelihood import Categorical, Gaussian, Likelihood, fitted_noise_std, likelihood_of
-from .memory import check_fits
+from .likelihood import Gaussian, Likelihood, UnfittedGaussian, from_dict, likelihood_of
+from .memory import bytes_of_fit, check_fits
+from .mode import Mode, ModeSettings, energy_of, fit_mode, networks_of
 from .network import Network
-from .predictive import outputs_of, predictions_of
-from .trajectory import Trajectory, WalkSchedule, walk_from
+from .pooled import PooledPosterior, shares_of_modes
+from .prediction import GaussianPredictive, Predictive
+from .predictive import Statistics
+from .schedule import WalkSchedule
+from .subset import Subset
+from .trajectory import Trajectory
+from .tuning import Tuning, tune
 from .walk_state import WalkSettings
 
 
@@ -30,67 +39,120 @@ class MetricBNN:
     Our reading of "Walking on the Fiber" (arXiv 2512.01500); docs/method.md says what is the paper's.
 
     Args:
-        model: the trained module; it is copied, never changed.
-        likelihood: "classification" (logits), "regression", or a `Categorical()` or `Gaussian(noise_std)`.
+        model: the trained module; it is copied, never changed. Or several of one architecture, trained apart: each
+            is a mode with a walk and a latent posterior of its own, and samples are drawn from all of them.
+        likelihood: "classification" (logits), "regression", or a `Categorical`, `Gaussian` or
+            `HeteroscedasticGaussian`.
         prior_precision: one over the variance of the Gaussian prior on each weight (weight decay of the summed loss).
-        noise_std: of the observations of a regression, in the units of y; fitted to the training residuals if None.
-        n_particles: K, particles of the walk.
+        temperature: factor on the variance of the latents' deviations from their mean, when samples are drawn.
+        noise_std: of the observations of a regression, in the units of y: a number, one for each output, None or
+            "per_output" to fit either to the training residuals, "head" if the network predicts it.
+        subset: which weights are walked: None for all, a predicate on (name, parameter), or "last_layer".
+        batch_norm: "frozen", or "refresh" for statistics of each weight sample; see `fiberbnn.batch_norm`.
+        mode_weights: share of the samples that each of several models gets; None for equal shares.
+        batch_size: training examples a step of the walk sees; None for all.
+        n_particles: K, particles of the walk from each model.
         walk: how particles step.
         schedule: how long.
         latent: how the latent posterior is fitted.
         seed: of everything random in `fit`, and of the draws behind predictions.
 
     Attributes:
-        trajectory: the walk, after `fit`; None after `load`.
-        latent_posterior: after `fit` or `load`.
+        modes: after `fit` or `load`, one for each model.
 
     Raises:
-        ValueError: if the likelihood is unknown, `noise_std` does not belong to it, or no weight is trainable.
+        ValueError: if the likelihood is unknown, `noise_std` does not belong to it, no weight is trainable, or models
+            are of several architectures.
     """
 
     def __init__(
         self,
-        model: nn.Module,
+        model: nn.Module | Sequence[nn.Module],
         likelihood: Literal["classification", "regression"] | Likelihood,
         *,
         prior_precision: float = 1.0,
-        noise_std: float | None = None,
+        temperature: float = 1.0,
+        noise_std: float | Sequence[float] | Literal["per_output", "head"] | None = None,
+        subset: Subset | None = None,
+        batch_norm: Policy = "frozen",
+        mode_weights: Sequence[float] | None = None,
+        batch_size: int | None = None,
         n_particles: int = 30,
         walk: WalkSettings | None = None,
         schedule: WalkSchedule | None = None,
         latent: LatentSettings | None = None,
         seed: int = 0,
     ) -> None:
-        if not 0.0 < prior_precision < math.inf:
-            raise ValueError(f"prior_precision must be positive and finite; got {prior_precision}")
-        if n_particles < 1:
-            raise ValueError(f"n_particles must be at least 1; got {n_particles}")
-        self.network = Network(model)
-        self.likelihood = likelihood_of(likelihood, noise_std)
-        self._noise_is_fitted = self.likelihood is None
-        self.prior_precision, self.n_particles, self.seed = prior_precision, n_particles, seed
-        self.walk_settings, self.schedule = walk or WalkSettings(), schedule or WalkSchedule()
-        self.latent_settings = latent or LatentSettings()
-        self.trajectory: Trajectory | None = None
-        self.latent_posterior: LatentPosterior | None = None
+        for name, value in (("prior_precision", prior_precision), ("temperature", temperature)):
+            if not 0.0 < value < math.inf:
+                raise ValueError(f"{name} must be positive and finite; got {value}")
+        if n_particles < 1 or (batch_size is not None and batch_size < 1):
+            raise ValueError(f"n_particles and batch_size must be at least 1; got {n_particles} and {batch_size}")
+        self.networks = networks_of([model] if isinstance(model, nn.Module) else list(model), subset, batch_norm)
+        self.mode_weights = shares_of_modes(mode_weights, len(self.networks))
+        self._likelihood = likelihood_of(likelihood, noise_std)
+        # Noise that is to be fitted is fitted anew by each call of `fit`.
+        self._noise = self._likelihood if isinstance(self._likelihood, UnfittedGaussian) else None
+        self.prior_precision, self.temperature, self.seed = prior_precision, temperature, seed
+        self.settings = ModeSettings(
+            n_particles=n_particles, batch_size=batch_size, walk=walk or WalkSettings(),
+            schedule=schedule or WalkSchedule(), latent=latent or LatentSettings(), seed=seed,
+        )  # fmt: skip
+        self.modes: tuple[Mode, ...] = ()
+        self._examples: Examples | None = None
+        self._statistics: Statistics = {}
         self._diagnostics = Diagnostics()
 
-    def memory_estimate(self) -> int:
-        """Return the bytes that `fit` will hold for walk and latent fit, without the data and activations."""
-        snapshots = self.n_particles * self.schedule.n_snapshots
-        rank = min(self.latent_settings.rank, snapshots - 1)
-        batch = self.latent_settings.autoencoder.batch_points
-        # Particles, velocity, gradient and their successors, noise; snapshots and their encoding; basis; latent batch.
-        vectors = 8 * self.n_particles + 2 * snapshots + rank + 6 * batch
-        n_params = self.network.n_params
-        pieces = min(16 * snapshots * n_params, 3 * CHUNK_BYTES)  # of the samples, when the basis is fitted
-        return vectors * n_params * self.network.weights.element_size() + pieces
+    @property
+    def likelihood(self) -> Likelihood:
+        """What the outputs mean.
 
-    def fit(self, train_data: Data, *, progress_bar: bool = False) -> Self:
-        """Walk, then fit the latent posterior; return self.
+        Raises:
+            RuntimeError: if noise is yet to be fitted.
+        """
+        if isinstance(self._likelihood, UnfittedGaussian):
+            raise RuntimeError("the noise has not been fitted yet: call fit(train_data) first, or give noise_std")
+        return self._likelihood
+
+    @property
+    def network(self) -> Network:
+        """The network as a function of flat weights; of the first model, if there are several."""
+        return self.networks[0]
+
+    @property
+    def trajectory(self) -> Trajectory | None:
+        """The walk from the first model; None before `fit` and after `load`."""
+        return self.modes[0].trajectory if self.modes else None
+
+    @property
+    def latent_posterior(self) -> LatentPosterior:
+        """The latent posterior of the first model's walk.
+
+        Raises:
+            RuntimeError: before `fit` or `load`.
+        """
+        return self._draws().pooled.modes[0]
+
+    @property
+    def diagnostics(self) -> Diagnostics:
+        """What is known from the fit alone; `diagnose` adds what held-out data say."""
+        return self._diagnostics
+
+    def memory_estimate(self) -> int:
+        """Return the bytes that `fit` will hold for walks and latent fits, without the data and activations."""
+        return bytes_of_fit(self.network.weights, len(self.networks), self.settings)
+
+    def fit(self, train_data: Data, *, in_memory: bool = True, progress_bar: bool = False) -> Self:
+        """Walk from each model, then fit its latent posterior; return self.
+
+        Under `torch.distributed` (torchrun) the particles of each walk are shared among the processes, every one of
+        which has to call this with the same arguments and ends with the same posterior.
 
         Args:
-            train_data: a loader of pairs (x, y), or one pair of tensors, with all the training data.
+            train_data: a loader of pairs (x, y), or of mappings with their targets under "labels"; or one such batch
+                with all the training data.
+            in_memory: read a loader's examples once and keep them; otherwise read them when they are needed, which
+                asks for a `batch_size`.
             progress_bar: show progress of walk and latent fit.
 
         Raises:
@@ -99,47 +161,30 @@ class MetricBNN:
             WalkDivergedError: if most steps of the walk fail.
 
         Warns:
-            UserWarning: if the model is not at a minimum of the energy, or a diagnostic is out of bounds.
+            UserWarning: if a model is not at a minimum of the energy, or a diagnostic is out of bounds.
         """
-        x, y = collect(train_data)
-        network, weights = self.network, self.network.weights
-        check_fits(
-            self.memory_estimate(),
-            weights.device,
-            "lower n_particles, the schedule's n_snapshots or the latent rank",
-        )
-        likelihood = Gaussian(1.0) if self._noise_is_fitted else self._known_likelihood()
-        energy = Energy(network, likelihood, x, y, self.prior_precision)
-        if self._noise_is_fitted:
-            with torch.no_grad():
-                noise_std = fitted_noise_std(network.apply(weights, energy.x), energy.y)
-            energy = Energy(network, Gaussian(noise_std), x, y, self.prior_precision)
-        self._warn_unless_at_minimum(energy)
-        trajectory = walk_from(
-            energy,
-            weights,
-            n_particles=self.n_particles,
-            settings=self.walk_settings,
-            schedule=self.schedule,
-            seed=self.seed,
-            progress_bar=progress_bar,
-        )
-        latent = LatentPosterior.fit(
-            trajectory.weights,
-            energy,
-            scale=trajectory.scale,
-            settings=self.latent_settings,
-            seed=self.seed,
-            progress_bar=progress_bar,
-        )
-        self.likelihood, self.trajectory, self.latent_posterior = energy.likelihood, trajectory, latent
-        self._diagnostics = of_fit(energy, trajectory, latent, seed=self.seed)
+        examples = examples_of(train_data, in_memory=in_memory)
+        advice = "lower n_particles, the schedule's n_snapshots or the latent rank"
+        check_fits(self.memory_estimate(), self.network.weights.device, advice)
+        return self._fit(examples, self._with_noise(examples), progress_bar)
+
+    def _fit(self, examples: Examples, likelihood: Likelihood, progress_bar: bool) -> Self:
+        settings, modes = self.settings, []
+        for number, network in enumerate(self.networks):
+            energy = energy_of(network, likelihood, examples, self.prior_precision, settings.batch_size, self.seed)
+            of_mode = replace(settings, seed=self.seed + number)
+            modes.append(fit_mode(energy, of_mode, progress_bar=progress_bar))
+        self._likelihood, self.modes, self._examples = likelihood, tuple(modes), examples
+        self._statistics = {}
+        self._diagnostics = of_fit(self.modes, self.mode_weights, seed=self.seed)
         for text in self._diagnostics.warnings:
-            warnings.warn(text, stacklevel=2)
+            warnings.warn(text, stacklevel=3)
         return self
 
     def sample(self, n_samples: int = 100, *, generator: torch.Generator | None = None) -> Tensor:
         """Return posterior weight samples, decoded in one pass, [S, P].
+
+        With several models they fall to these in turn, by their weights.
 
         Args:
             n_samples: S.
@@ -151,39 +196,76 @@ class MetricBNN:
         """
         device = generator.device if generator is not None else None
         seed = int(torch.randint(0, 2**62, (1,), generator=generator, device=device))
-        return self._fitted().sample(n_samples, seed=seed)
+        return self._draws().pooled.sample(n_samples, seed=seed)
 
-    def predictive_samples(self, x: Tensor, n_samples: int = 100) -> Tensor:
-        """Return the predictions of S posterior samples, [S, N, C]: probabilities, or means of a regression.
+    def draws(self, n_samples: int = 100) -> Tensor:
+        """Return the weight samples behind predictions, [S, P]: those of the posterior's own seed, in every call."""
+        return self._draws().weights(n_samples)
+
+    def predictive_samples(self, x: Inputs, n_samples: int = 100) -> Tensor:
+        """Return the predictions of S posterior samples, [S, N, ...]: probabilities, or means of a regression.
 
         The S weight draws come from the posterior's own seed: they are the same for all x, in every call.
 
         Args:
-            x: inputs, [N, ...].
+            x: inputs, N rows.
             n_samples: S.
 
         Raises:
-            RuntimeError: before `fit` or `load`.
+            RuntimeError: before `fit` or `load`, or if batch-norm statistics are to be refreshed without data.
             ValueError: if x is empty or not finite.
         """
-        outputs = outputs_of(self.network, self._fitted().sample(n_samples, seed=self.seed), x)
-        return predictions_of(self._known_likelihood(), outputs)
+        return self.likelihood.predictions(self.outputs(x, n_samples))
 
-    def __call__(self, x: Tensor, n_samples: int = 100) -> Tensor | tuple[Tensor, Tensor]:
-        """Return the averaged predictive: probabilities [N, C], or mean and variance [N, C] of a regression.
+    def outputs(self, x: Inputs, n_samples: int = 100) -> Tensor:
+        """Return the networks' outputs (logits, for a classification) for the same draws, [S, N, ...]."""
+        return self._draws().outputs(x, n_samples, self._statistics_of(n_samples))
 
-        The variance is that of the observations: the spread of the means plus the noise.
+    def predict(self, x: Inputs, n_samples: int = 100) -> Predictive:
+        """Return the averaged predictive with its uncertainty taken apart; see `ClassPredictive`, `GaussianPredictive`.
+
+        Weight samples are decoded a few at a time, and outputs of single samples are not kept.
         """
-        samples = self.predictive_samples(x, n_samples)
-        if isinstance(self.likelihood, Gaussian):
-            return samples.mean(dim=0), samples.var(dim=0, correction=0) + self.likelihood.noise_std**2
-        return samples.mean(dim=0)
+        return self._draws().predict(self.likelihood, x, n_samples, self._statistics_of(n_samples))
+
+    def __call__(self, x: Inputs, n_samples: int = 100) -> Tensor | tuple[Tensor, Tensor]:
+        """Return the averaged predictive: probabilities [N, ...], or mean and variance [N, ...] of a regression.
+
+        The variance is that of the observations: the spread of the means plus the noise. `predict` gives the parts.
+        """
+        found = self.predict(x, n_samples)
+        return (found.mean, found.variance) if isinstance(found, GaussianPredictive) else found.probs
+
+    def refresh(self, train_data: Data | None = None, n_samples: int = 100) -> float:
+        """Recompute the batch-norm statistics of the first S posterior samples, and return the seconds that it took.
+
+        Predictions do this by themselves after `fit`. After `load` it is needed for more samples than were saved.
+
+        Args:
+            train_data: as for `fit`; None for what `fit` was given.
+            n_samples: S.
+
+        Raises:
+            RuntimeError: if there are no training data, or batch norm is frozen.
+        """
+        if self.network.batch_norm != "refresh":
+            raise RuntimeError('batch norm is frozen: there is nothing to refresh unless batch_norm="refresh"')
+        if train_data is not None:
+            self._examples = examples_of(train_data)
+        if self._examples is None:
+            raise RuntimeError("batch-norm statistics need the training data: call refresh(train_data) first")
+        start, examples = time.perf_counter(), self._examples
+        size = self.settings.batch_size or examples.n
+        self._statistics = self._draws().statistics(lambda: (x for x, _ in examples.batches(size)), n_samples)
+        seconds = time.perf_counter() - start
+        self._diagnostics = replace(self._diagnostics, refresh_s=seconds)
+        return seconds
 
     def diagnose(self, val_data: Data, n_samples: int = 200) -> Diagnostics:
         """Return the diagnostics of walk and latent posterior, with predictions judged on held-out data.
 
         Args:
-            val_data: a loader or a pair (x, y) that was not trained on.
+            val_data: a loader or a batch that was not trained on.
             n_samples: S, samples of the latent posterior.
 
         Raises:
@@ -191,8 +273,48 @@ class MetricBNN:
             ValueError: if the data do not fit model and likelihood.
         """
         x, y = collect(val_data)
-        samples = self._fitted().sample(n_samples, seed=self.seed)
-        return judged(self._diagnostics, self.network, self._known_likelihood(), samples, self.trajectory, x, y)
+        return judged(
+            self._diagnostics, self.modes, self.mode_weights, self.likelihood, self.outputs(x, n_samples), x, y
+        )
+
+    def tune(
+        self,
+        val_data: Data,
+        *,
+        prior_precisions: Sequence[float] = (),
+        temperatures: Sequence[float] = (0.03, 0.1, 0.2, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0),
+        noise_factors: Sequence[float] = (0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5),
+        n_samples: int = 100,
+        progress_bar: bool = False,
+    ) -> Tuning:
+        """Choose prior precision, temperature and noise by held-out NLL; set them, and return all that was tried.
+
+        See `fiberbnn.tuning.tune`.
+        """
+        return tune(
+            self, val_data, prior_precisions=prior_precisions, temperatures=temperatures, noise_factors=noise_factors,
+            n_samples=n_samples, progress_bar=progress_bar,
+        )  # fmt: skip
+
+    def at_temperature(self, temperature: float) -> Self:
+        """Return the same fit with another temperature of its draws; refreshed statistics are not taken along."""
+        other = copy.copy(self)
+        other.temperature, other._statistics = temperature, {}
+        return other
+
+    def refitted(self, prior_precision: float, models: list[nn.Module]) -> Self:
+        """Return a posterior with the same settings, noise and data, but another prior precision and models."""
+        if self._examples is None:
+            raise RuntimeError("this needs the training data: call fit(train_data) first")
+        other, network = copy.copy(self), self.network
+        other.networks = networks_of(models, network.subset, network.batch_norm)
+        other.prior_precision = prior_precision
+        return other._fit(self._examples, self.likelihood, progress_bar=False)
+
+    def adopt(self, other: Self, *, temperature: float, likelihood: Likelihood) -> None:
+        """Become another fit, with this temperature and likelihood."""
+        self.__dict__.update(other.__dict__)
+        self.temperature, self._likelihood, self._statistics = temperature, likelihood, {}
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the tensors that make up the posterior.
@@ -200,71 +322,89 @@ class MetricBNN:
         Raises:
             RuntimeError: before `fit` or `load`.
         """
-        return {"map_weights": self.network.weights, **saved.latent_tensors(self._fitted())}
+        self._draws()
+        statistics = {f"statistics.{name}": values for name, values in self._statistics.items()}
+        return saved.mode_tensors(self.modes) | statistics
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the posterior to a safetensors file; the walk itself is not kept.
+
+        Refreshed batch-norm statistics are written too, those of 100 samples if nothing was predicted before.
 
         Raises:
             RuntimeError: before `fit` or `load`.
             OSError: if the folder cannot be written.
         """
-        likelihood = self._known_likelihood()
+        if self.modes and self.network.batch_norm == "refresh" and not self._statistics and self._examples is not None:
+            self.refresh()
         settings: dict[str, Any] = {
-            "likelihood": likelihood.kind,
-            "noise_std": likelihood.noise_std if isinstance(likelihood, Gaussian) else None,
+            "likelihood": self.likelihood.to_dict(),
             "prior_precision": self.prior_precision,
+            "temperature": self.temperature,
             "seed": self.seed,
-            "latent": saved.latent_settings(self._fitted()),
+            "mode_weights": self.mode_weights,
+            "modes": [saved.latent_settings(mode.latent) for mode in self.modes],
+            "batch_norm": self.network.batch_norm,
+            "batch_size": self.settings.batch_size,
             "diagnostics": asdict(self._diagnostics),
         }
         saved.save(path, self.state_dict(), settings, self.network)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], model: nn.Module) -> Self:
+    def load(cls, path: str | os.PathLike[str], model: nn.Module, *, subset: Subset | None = None) -> Self:
         """Return a saved posterior over the weights of `model`, on its device and in its dtype.
 
-        The MAP weights come from the file; those that `model` carries do not matter.
+        All weights come from the file, for each of its modes; those that `model` carries do not matter.
+
+        Args:
+            path: of the file.
+            model: a module of the architecture that the posterior was fitted to.
+            subset: the one that the posterior was fitted with.
 
         Raises:
             FileNotFoundError: if there is no such file.
-            ValueError: if the file is truncated, of a newer format, or of another architecture.
+            ValueError: if the file is truncated, of a newer format, or of another architecture or subset.
         """
-        network = Network(model)
-        tensors, settings = saved.load(path, network)
-        kind = settings["likelihood"]
-        likelihood = Categorical() if kind == Categorical.kind else Gaussian(settings["noise_std"])
+        tensors, settings = saved.load(path, Network(model, subset=subset))
+        models = saved.models_from(tensors, model, len(settings["modes"]))
         posterior = cls(
-            network.module(tensors["map_weights"]),
-            likelihood,
-            prior_precision=settings["prior_precision"],
-            seed=settings["seed"],
+            models, from_dict(settings["likelihood"]), subset=subset, batch_norm=settings["batch_norm"],
+            mode_weights=settings["mode_weights"], batch_size=settings["batch_size"],
+            **{name: settings[name] for name in ("prior_precision", "temperature", "seed")},
+        )  # fmt: skip
+        posterior.modes = tuple(
+            Mode(network, saved.latent_from(tensors, f"mode{m}.", settings["modes"][m]))
+            for m, network in enumerate(posterior.networks)
         )
-        posterior.latent_posterior = saved.latent_from(tensors, settings["latent"])
+        posterior._statistics = saved.part(tensors, "statistics.")
         stored = settings["diagnostics"]
         posterior._diagnostics = Diagnostics(**{**stored, "warnings": tuple(stored["warnings"])})
         return posterior
 
-    def _fitted(self) -> LatentPosterior:
-        if self.latent_posterior is None:
+    def _draws(self) -> Draws:
+        if not self.modes:
             raise RuntimeError("this posterior has not been fitted: call fit(train_data) first, or load a saved one")
-        return self.latent_posterior
+        latents = tuple(mode.latent.at_temperature(self.temperature) for mode in self.modes)
+        return Draws(self.modes, PooledPosterior(latents, self.mode_weights), self.seed)
 
-    def _known_likelihood(self) -> Likelihood:
-        if self.likelihood is None:
-            raise RuntimeError("the noise has not been fitted yet: call fit(train_data) first, or give noise_std")
-        return self.likelihood
+    def _statistics_of(self, n_samples: int) -> Statistics | None:
+        """Batch-norm statistics of the first samples, refreshed if there are too few; None if they are frozen."""
+        if self.network.batch_norm != "refresh":
+            return None
+        if not self._statistics or len(next(iter(self._statistics.values()))) < n_samples:
+            self.refresh(n_samples=n_samples)
+        return {name: values[:n_samples] for name, values in self._statistics.items()}
 
-    def _warn_unless_at_minimum(self, energy: Energy) -> None:
-        """Warn if the model's weights are clearly above a minimum of the energy."""
-        weights = self.network.weights
-        gradient = energy.value_and_grad(weights[None])[1][0]
-        gain = newton_gain(energy, weights, gradient, seed=self.seed)
-        if gain > 1.0:
-            warnings.warn(
-                f"the model is not at a minimum of its energy (gradient norm {float(gradient.norm()):.2g}, about "
-                f"{gain:.1f} nats above one): train it further with the same prior, for example by "
-                "fiberbnn.fit_map(model, x, y, likelihood, "
-                f"prior_precision={self.prior_precision:g})",
-                stacklevel=3,
-            )
+    def _with_noise(self, examples: Examples) -> Likelihood:
+        """The likelihood, its noise fitted to the residuals of all models if it is unknown."""
+        if self._noise is None:
+            return self.likelihood
+        outputs, targets = [], []
+        for network in self.networks:
+            for x, y in examples.batches(self.settings.batch_size or examples.n):
+                check_finite(x, "inputs")
+                check_finite(y, "targets")
+                outputs.append(network(network.weights[None], network.prepare(x))[0])
+                targets.append(y.to(outputs[-1].device))
+                Gaussian(1.0).check(outputs[-1], targets[-1])
+        return self._noise.fitted(torch.cat(outputs), torch.cat(targets))

@@ -1,57 +1,132 @@
 """Predictions of weight samples, and how they vary and score."""
 
 import math
+from collections.abc import Iterable, Iterator
+from itertools import chain
 
 import torch
 from torch import Tensor
 
-from .likelihood import Gaussian, Likelihood
+from .batch import Inputs, check_finite, n_rows, split, take
+from .likelihood import Likelihood
 from .network import Network
+from .prediction import Averaging, Predictive, joined
 
-# Inputs go through in batches for which S samples of a network 64 wide stay below this.
+# Batch-norm statistics of S weight samples: name -> [S, ...].
+Statistics = dict[str, Tensor]
+
+# Inputs go through in batches, and samples in chunks, for which activations and outputs stay about below this.
 BATCH_BYTES = 1 << 28
+# Networks that run one sample at a time on the CPU are fastest where the feature maps of a batch stay in the cache.
+CACHED_BYTES = 1 << 24
+# More weight samples at once gain no speed.
+MAX_CHUNK = 32
+# What is assumed of networks: hidden units of each sample, and feature maps alive at once as a multiple of the input
+# (of one sample: networks that are not perceptrons bound their samples themselves).
+HIDDEN_UNITS = 64
+FEATURE_MAPS = 16
 
 
-def outputs_of(network: Network, weights: Tensor, x: Tensor) -> Tensor:
-    """Return the outputs of weight samples [S, P] at inputs [N, ...], [S, N, C].
+def outputs_of(network: Network, weights: Tensor, x: Inputs, *, buffers: Statistics | None = None) -> Tensor:
+    """Return the outputs of weight samples [S, P] at N inputs, [S, N, ...].
+
+    Beside the result, memory is that of one batch of inputs. For predictions averaged over samples see `averaged`,
+    which never holds the outputs of all.
+
+    Args:
+        network: the module as a function of weights.
+        weights: samples, [S, P].
+        x: inputs.
+        buffers: batch-norm statistics of each sample, name -> [S, ...]; needed if the network refreshes them.
 
     Raises:
-        ValueError: if x is empty or not finite.
+        ValueError: if x is empty or not finite, `weights` not [S, P], or statistics are missing.
+        TypeError: if x is neither a tensor nor a mapping of names to tensors.
     """
-    if len(x) == 0 or (x.is_floating_point() and not x.isfinite().all()):
-        raise ValueError("x is empty, or holds NaN or infinite values")
-    x = x.to(network.weights) if x.is_floating_point() else x.to(network.weights.device)
-    rows = max(1, BATCH_BYTES // (64 * weights.element_size() * len(weights)))
-    return torch.cat([network(weights, batch) for batch in x.split(rows)], dim=1)
+    row_bytes, input_bytes = _bytes_of(network, weights, x, buffers)
+    result, start = torch.empty(0), 0
+    for batch in _prepared(network, x, input_bytes + len(weights) * row_bytes):
+        outputs = network(weights, batch, buffers)
+        if start == 0:
+            result = outputs.new_empty(len(weights), n_rows(x), *outputs.shape[2:])
+        result[:, start : start + outputs.shape[1]] = outputs
+        start += outputs.shape[1]
+    return result
 
 
-def predictions_of(likelihood: Likelihood, outputs: Tensor) -> Tensor:
-    """Return class probabilities, or the means of a regression, of outputs [..., C], [..., C]."""
-    return outputs if isinstance(likelihood, Gaussian) else outputs.softmax(-1)
+def averaged(
+    network: Network,
+    likelihood: Likelihood,
+    weights: Tensor | Iterable[Tensor],
+    x: Inputs,
+    *,
+    buffers: Statistics | None = None,
+) -> Predictive:
+    """Return the predictive averaged over weight samples at N inputs, with its uncertainty taken apart.
+
+    Outputs of all samples are never held at once: memory is that of the result in float64 and of one batch of inputs
+    with one chunk of samples. However samples and inputs are divided, the result is the same up to rounding.
+
+    Args:
+        network: the module as a function of weights.
+        likelihood: what its outputs mean.
+        weights: samples, [S, P]; or chunks of them, one after the other, so that they need not be held at once either
+            (then all prepared inputs are).
+        x: inputs.
+        buffers: as in `outputs_of`; only with samples that are held.
+
+    Raises:
+        ValueError: if x is empty or not finite, weights are not [S, P], there are none, or statistics are missing.
+        TypeError: if x is neither a tensor nor a mapping of names to tensors.
+    """
+    if not isinstance(weights, Tensor):
+        if buffers is not None:
+            raise ValueError("batch-norm statistics belong to samples [S, P]: give weights as one tensor, or none")
+        return _averaged_over_chunks(network, likelihood, iter(weights), x)
+    row_bytes, input_bytes = _bytes_of(network, weights, x, buffers, averaging=True)
+    chunk = _chunk(len(weights), row_bytes)
+    parts = []
+    for batch in _prepared(network, x, input_bytes + chunk * row_bytes):
+        average = Averaging(likelihood)
+        for start in range(0, len(weights), chunk):
+            average.add(network(weights[start : start + chunk], batch, _some(buffers, start, start + chunk)))
+        parts.append(average.result())
+    return joined(parts)
+
+
+def _averaged_over_chunks(network: Network, likelihood: Likelihood, pieces: Iterator[Tensor], x: Inputs) -> Predictive:
+    """The same for weights that come in pieces [S, P], each seen once."""
+    if (first := next(pieces, None)) is None:
+        raise ValueError("there are no weight samples to average over")
+    row_bytes, input_bytes = _bytes_of(network, first, x, averaging=True)
+    chunk = _chunk(len(first), row_bytes)
+    held = [(Averaging(likelihood), batch) for batch in _prepared(network, x, input_bytes + chunk * row_bytes)]
+    for piece in chain([first], pieces):
+        for average, batch in held:
+            for some in piece.split(chunk):
+                average.add(network(some, batch))
+    return joined([average.result() for average, _ in held])
 
 
 def spread(predictions: Tensor) -> float:
-    """Return the mean standard deviation over samples of predictions [S, N, C]; 0 for a single sample."""
+    """Return the mean standard deviation over samples of predictions [S, N, ...]; 0 for a single sample."""
     return float(predictions.double().std(dim=0).mean()) if len(predictions) > 1 else 0.0
 
 
 def predictive_nll(likelihood: Likelihood, outputs: Tensor, y: Tensor) -> tuple[float, float]:
     """Return the mean NLL of the averaged predictive, and the mean over single samples, in nats an example.
 
+    An example's labels or targets are scored together: extra axes (pixels, outputs) are summed inside the average over
+    samples, -1/N sum_n log(1/S sum_s prod_i p_s(y_ni | x_n)), and the mean is over the N examples.
+
     Args:
         likelihood: what the outputs mean.
-        outputs: of S weight samples, [S, N, C].
-        y: labels [N] or targets [N, C].
+        outputs: of S weight samples, [S, N, ...].
+        y: labels or targets of the N examples.
     """
-    outputs = outputs.double()
-    if isinstance(likelihood, Gaussian):
-        residual = (outputs - y.double()) / likelihood.noise_std
-        constant = math.log(likelihood.noise_std * math.sqrt(2 * math.pi))
-        log_p = -(0.5 * residual.square() + constant).sum(-1)
-    else:
-        log_p = outputs.log_softmax(-1).gather(-1, y[None, :, None].expand(len(outputs), -1, -1)).squeeze(-1)
-    averaged = torch.logsumexp(log_p, dim=0) - math.log(len(outputs))
-    return -float(averaged.mean()), -float(log_p.mean())
+    log_p = likelihood.log_prob(outputs.double(), y.double() if y.is_floating_point() else y)
+    together = torch.logsumexp(log_p, dim=0) - math.log(len(outputs))
+    return -float(together.mean()), -float(log_p.mean())
 
 
 def split_r_hat(chains: Tensor) -> Tensor:
@@ -73,3 +148,49 @@ def split_r_hat(chains: Tensor) -> Tensor:
     between = halves.mean(dim=1).var(dim=0)
     r_hat = ((half - 1) / half + between / within).sqrt()
     return torch.where(within + between > 0, r_hat, torch.ones_like(r_hat))
+
+
+def _prepared(network: Network, x: Inputs, row_bytes: int) -> Iterator[Inputs]:
+    """Batches of inputs, of rows that take so many bytes, as the network wants them."""
+    loops = network.layout_for(x) is None and not network.weights.is_cuda
+    size = min(BATCH_BYTES, CACHED_BYTES) if loops else BATCH_BYTES
+    return (network.prepare(batch) for batch in split(x, max(1, size // row_bytes)))
+
+
+def _chunk(n_samples: int, row_bytes: int) -> int:
+    """How many samples at once, if one takes so many bytes for a row of inputs."""
+    return max(1, min(MAX_CHUNK, n_samples, BATCH_BYTES // row_bytes))
+
+
+def _some(buffers: Statistics | None, start: int, stop: int) -> Statistics | None:
+    """The statistics of some of the samples."""
+    return None if buffers is None else {name: value[start:stop] for name, value in buffers.items()}
+
+
+def _bytes_of(
+    network: Network, weights: Tensor, x: Inputs, buffers: Statistics | None = None, *, averaging: bool = False
+) -> tuple[int, int]:
+    """Bytes that a row of inputs takes for each weight sample, and besides; with averages of outputs if asked.
+
+    Raises:
+        ValueError: if there is no row, rows are not finite, weights are not [S, P], or statistics are missing.
+    """
+    network.check_weights(weights)
+    n = n_rows(x)
+    if n == 0:
+        raise ValueError("the inputs are empty: x has no rows")
+    check_finite(x, "inputs")
+    if network.batch_norm == "refresh" and buffers is None:
+        raise ValueError(
+            "this network refreshes its batch norm: give the statistics of every weight sample "
+            "(batch_norm.refreshed_statistics), or predictions would depend on the batch they are made in"
+        )
+    # Two rows, as some models squeeze a batch of one. Only they tell how large outputs are.
+    few = take(x, slice(0, 2))
+    outputs = network(weights[:1], network.prepare(few), _some(buffers, 0, 1))
+    item, n_outputs = outputs.element_size(), outputs.numel() // min(n, 2)
+    tensors = [few] if isinstance(few, Tensor) else few.values()
+    n_inputs = sum(tensor.numel() for tensor in tensors) // min(n, 2)
+    # Averages hold copies in float64: of outputs, of predictions, and of what is summed.
+    each = n_outputs * (item + 3 * 8 if averaging else item)
+    return max(HIDDEN_UNITS * item, each), FEATURE_MAPS * n_inputs * item

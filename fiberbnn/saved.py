@@ -1,25 +1,28 @@
 """Saved posteriors: safetensors with a format version and a fingerprint of the model."""
 
+import copy
 import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from .autoencoder import Autoencoder
 from .basis import Basis
 from .density import LatentDensity
 from .latent import LatentPosterior
+from .mode import Mode
 from .network import Network
 
 FORMAT = "fiberbnn-posterior"
-VERSION = 1
+VERSION = 2
 
 
 def fingerprint(network: Network) -> str:
@@ -74,6 +77,10 @@ def load(path: str | os.PathLike[str], network: Network) -> tuple[dict[str, Tens
     if metadata.get("format") != FORMAT:
         raise ValueError(f"{path} is a safetensors file, but not a saved posterior of fiberbnn")
     version = int(metadata["version"])
+    if version < VERSION:
+        raise ValueError(
+            f"{path} has format version {version} of an early fiberbnn, which is no longer read: fit again"
+        )
     if version > VERSION:
         raise ValueError(
             f"{path} has format version {version}, this fiberbnn reads up to {VERSION}: upgrade fiberbnn to load it"
@@ -86,6 +93,30 @@ def load(path: str | os.PathLike[str], network: Network) -> tuple[dict[str, Tens
     like = network.weights
     moved = {name: t.to(like) if t.is_floating_point() else t.to(like.device) for name, t in tensors.items()}
     return moved, json.loads(metadata["settings"])
+
+
+def mode_tensors(modes: Sequence[Mode]) -> dict[str, Tensor]:
+    """Return the tensors of modes by name: the state of the model at its MAP, and the latent posterior."""
+    found: dict[str, Tensor] = {}
+    for m, mode in enumerate(modes):
+        # Weights that are tied, or share memory, are written once each.
+        model = {f"model.{name}": tensor.detach().clone() for name, tensor in mode.network.model.state_dict().items()}
+        found |= {f"mode{m}.{name}": t for name, t in (model | latent_tensors(mode.latent)).items()}
+    return found
+
+
+def models_from(tensors: dict[str, Tensor], model: nn.Module, n_modes: int) -> list[nn.Module]:
+    """Return copies of a module that carry the weights and buffers of `mode_tensors`."""
+    models = []
+    for m in range(n_modes):
+        models.append(copy.deepcopy(model))
+        models[-1].load_state_dict(part(tensors, f"mode{m}.model."))
+    return models
+
+
+def part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the tensors whose names begin with a prefix, without it."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def latent_tensors(latent: LatentPosterior) -> dict[str, Tensor]:
@@ -105,14 +136,11 @@ def latent_settings(latent: LatentPosterior) -> dict[str, float]:
     }
 
 
-def latent_from(tensors: dict[str, Tensor], settings: dict[str, float]) -> LatentPosterior:
-    """Return the latent posterior of `latent_tensors` and `latent_settings`."""
-
-    def part(prefix: str) -> dict[str, Tensor]:
-        return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
-
-    basis = Basis(**part("basis."))
-    density = LatentDensity(**part("density."), bandwidth=settings["bandwidth"], stretch=settings["stretch"])
+def latent_from(tensors: dict[str, Tensor], prefix: str, settings: dict[str, float]) -> LatentPosterior:
+    """Return the latent posterior of `latent_tensors`, whose names begin with a prefix here, and `latent_settings`."""
+    mine = part(tensors, prefix)
+    basis = Basis(**part(mine, "basis."))
+    density = LatentDensity(**part(mine, "density."), bandwidth=settings["bandwidth"], stretch=settings["stretch"])
     autoencoder = Autoencoder(basis.deviations, len(density.mean), int(settings["hidden"]))
-    autoencoder.load_state_dict(part("autoencoder."))
+    autoencoder.load_state_dict(part(mine, "autoencoder."))
     return LatentPosterior(basis, autoencoder.requires_grad_(False), density)

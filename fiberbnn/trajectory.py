@@ -1,58 +1,18 @@
-"""A run of the walk: warm-up with adaptation until the energy has settled, then snapshots."""
+"""Where a walk went: the snapshots of its particles, of this process or of all."""
 
-import math
 import time
-from dataclasses import dataclass, field
-from typing import Never
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from .adaptation import ScaleAdaptation, StepSizeAdaptation, has_settled
-from .curvature import diagonal_scale, ggn_diagonal, largest_eigenvalue
-from .energy import Cost, Energy
-from .walk import init, step
-from .walk_state import WalkInfo, WalkSettings
-
-
-class WalkDivergedError(RuntimeError):
-    """Most steps of the walk fail even though the step size has been cut: nothing that it visited is to be trusted."""
-
-
-@dataclass(frozen=True)
-class WalkSchedule:
-    """How long the walk runs, and what it adapts to.
-
-    Warm-up lasts from `min_warmup` steps until the energy has settled, at most half of `max_steps`. The walk then
-    goes on for as many steps again (the time that it took to forget the MAP is its time scale), with snapshots.
-
-    Attributes:
-        max_steps: most steps in all.
-        min_warmup: fewest warm-up steps.
-        n_snapshots: snapshots of all particles, evenly spaced over the second half; fewer if it has fewer steps.
-        target_acceptance: mean acceptance probability that the step size is steered to.
-        first_step: c of the first step size, c / sqrt(largest eigenvalue at the MAP); in the literal mode, of all.
-        least_ratio: share of the P/2 nats of equipartition that the energy must have reached to count as settled.
-        settled_tolerance: growth of the energy per third of the warm-up, as a share of P/2, that counts as settled.
-
-    Raises:
-        ValueError: if a setting is out of range.
-    """
-
-    max_steps: int = 290
-    min_warmup: int = 60
-    n_snapshots: int = 10
-    target_acceptance: float = 0.8
-    first_step: float = 0.5
-    least_ratio: float = 0.85
-    settled_tolerance: float = 0.05
-
-    def __post_init__(self) -> None:
-        if self.max_steps < 2 or self.min_warmup < 1 or self.n_snapshots < 1:
-            raise ValueError("max_steps must be at least 2, min_warmup and n_snapshots at least 1")
-        if not (0.0 < self.target_acceptance < 1.0 and self.first_step > 0 and self.settled_tolerance > 0):
-            raise ValueError("target_acceptance must lie in (0, 1), first_step and settled_tolerance be positive")
+from .energy import AnyEnergy, Cost
+from .ranks import Ranks
+from .run import Run
+from .schedule import WalkSchedule
+from .walk import check_metropolis
+from .walk_state import WalkSettings
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,9 +27,14 @@ class Trajectory:
         map_weights: where the walk started, [P].
         map_energy: U there, nats.
         scale: the preconditioner's diagonal at the end, [P].
-        history: per step, [T, 4]: energy ratio of the particles, mean acceptance, share of steps undone, step size.
+        full_energy: energies of snapshots on all data, [M'], nats: of all of them, or of the last one's particles if
+            the walk only saw minibatches (whose own `energy` is an estimate).
+        history: per step, [T, 5]: energy ratio of the particles, mean acceptance (NaN where it was not measured), share
+            of steps undone, step size, and mean square of the velocity, which is 1 without heat from minibatches.
         settled: whether the energy settled within the warm-up.
-        cost: gradients and Hessian-vector products of the walk, curvature included.
+        cost: gradients and Hessian-vector products of the walk, curvature included. That of all particles if they were
+            gathered: what every process computes for itself (curvature, control variates) counts once, so that it does
+            not depend on how many processes there were.
         seconds: wall-clock time.
     """
 
@@ -80,6 +45,7 @@ class Trajectory:
     map_weights: Tensor
     map_energy: float
     scale: Tensor
+    full_energy: Tensor
     history: Tensor
     settled: bool
     cost: Cost = field(default_factory=Cost)
@@ -88,7 +54,12 @@ class Trajectory:
     @property
     def energy_ratio(self) -> float:
         """Mean energy rise of the snapshots over the P/2 nats of equipartition; 1 for a Gaussian posterior."""
-        return 2.0 * (float(self.energy.double().mean()) - self.map_energy) / self.weights.shape[1]
+        return 2.0 * (float(self.full_energy.double().mean()) - self.map_energy) / self.weights.shape[1]
+
+    @property
+    def heat(self) -> float:
+        """Mean square of the velocities in the second half; above 1 by the heat that gradient noise has left."""
+        return float(self.history[len(self.history) // 2 :, 4].mean())
 
     @property
     def undone(self) -> float:
@@ -97,7 +68,7 @@ class Trajectory:
 
 
 def walk_from(
-    energy: Energy,
+    energy: AnyEnergy,
     weights: Tensor,
     *,
     n_particles: int = 30,
@@ -105,152 +76,116 @@ def walk_from(
     schedule: WalkSchedule | None = None,
     seed: int = 0,
     particle0: int = 0,
+    ranks: Ranks | None = None,
+    gather: bool = True,
     progress_bar: bool = False,
 ) -> Trajectory:
     """Return the trajectory of K particles from one weight vector [P], usually the MAP.
 
+    Under `torch.distributed` the particles are divided among the processes; each must be given the same arguments. A
+    particle draws what it would draw in a process of its own.
+
     Args:
-        energy: U and its gradient; its cost counter runs on.
+        energy: U and its gradient; its cost counter runs on, by the cost of the trajectory that comes back.
         weights: where all particles start, [P].
-        n_particles: K.
+        n_particles: K, of all processes together.
         settings: how particles step.
         schedule: how long, and what is adapted.
         seed: of all noise.
         particle0: global number of the first particle.
+        ranks: who shares the particles; None for the default process group, if there is one.
+        gather: return the trajectory of all particles to every process; otherwise each keeps its own.
         progress_bar: show steps, energy ratio and acceptance.
 
     Raises:
         WalkDivergedError: if most steps fail.
         FloatingPointError: if energy or curvature at the start are not finite.
-        ValueError: if `n_particles` is not positive.
+        ValueError: if there are fewer particles than processes, or Metropolis is to accept on minibatches.
     """
+    ranks = ranks or Ranks.present()
     if n_particles < 1:
         raise ValueError(f"n_particles must be at least 1; got {n_particles}")
+    mine = ranks.share_of(n_particles)
     settings, schedule = settings or WalkSettings(), schedule or WalkSchedule()
+    check_metropolis(settings, energy)
     start, cost_before = time.perf_counter(), energy.cost.copy()
-    run = _Run(energy, weights, n_particles, settings, schedule, seed, particle0)
-    with tqdm(total=schedule.max_steps, desc="walk", disable=not progress_bar) as bar:
+    run = Run(energy.anchored(weights), weights, len(mine), settings, schedule, seed, particle0 + mine.start, ranks)
+    with tqdm(total=schedule.max_steps, desc="walk", disable=not progress_bar or ranks.rank > 0) as bar:
         warmup = run.warm_up(bar)
         bar.total = 2 * warmup
         particles, energies = run.collect(warmup, bar)
     kept = run.alive(warmup)
-    return Trajectory(
-        weights=torch.cat([snapshot[kept] for snapshot in particles]),
-        energy=torch.cat([snapshot[kept] for snapshot in energies]),
-        particle=(particle0 + kept.nonzero().flatten()).repeat(len(particles)),
-        lost=n_particles - int(kept.sum()),
+    # What a step holds is let go before the snapshots are copied.
+    last, numbers = run.state.particles, particle0 + mine.start + kept.nonzero().flatten()
+    run.forget_state()
+    full = energies[:, kept].flatten() if energy.exact else _full_energy(energy, last[kept])
+    del last
+    walked = Trajectory(
+        weights=_of_some(particles, kept),
+        energy=energies[:, kept].flatten(),
+        particle=numbers.repeat(len(particles)),
+        lost=len(mine) - int(kept.sum()),
         map_weights=weights.clone(),
         map_energy=run.map_energy,
         scale=run.scale,
+        full_energy=full,
         history=torch.tensor(run.history),
         settled=run.settled,
         cost=energy.cost - cost_before,
         seconds=time.perf_counter() - start,
     )
+    if not gather:
+        return walked
+    n_snapshots = len(particles)
+    del particles  # only the trajectory holds it now, or a copy
+    whole = gathered(walked, ranks, n_snapshots, energy.exact)
+    energy.cost += whole.cost - walked.cost
+    return whole
 
 
-class _Run:
-    """State and adaptation of one run."""
+def _of_some(particles: Tensor, kept: Tensor) -> Tensor:
+    """Snapshots [T, K, P] of the particles that are kept, bool [K], as [T K', P]; moved up in place, without a copy."""
+    rows, chosen = particles.flatten(0, 1), kept.repeat(len(particles)).nonzero().flatten()
+    for at, row in enumerate(chosen.tolist()):
+        if at != row:
+            rows[at] = rows[row]
+    return rows[: len(chosen)]
 
-    def __init__(
-        self, energy: Energy, weights: Tensor, n_particles: int, settings: WalkSettings, schedule: WalkSchedule,
-        seed: int, particle0: int,
-    ) -> None:  # fmt: skip
-        self.energy, self.settings, self.schedule = energy, settings, schedule
-        self.seed, self.particle0 = seed, particle0
-        self.scale = diagonal_scale(ggn_diagonal(energy, weights, seed=seed), energy.prior_precision)
-        eigenvalue = largest_eigenvalue(energy, weights, self.scale, seed=seed)
-        self.step_size = StepSizeAdaptation(schedule.first_step / math.sqrt(eigenvalue), schedule.target_acceptance)
-        self.scale_adaptation = ScaleAdaptation(energy.prior_precision)
-        self.state = init(weights, energy, settings, n_particles=n_particles, seed=seed, particle0=particle0)
-        self.map_energy = float(self.state.energy[0])
-        if not math.isfinite(self.map_energy):
-            raise FloatingPointError("the energy at the start of the walk is not finite")
-        self.history: list[tuple[float, float, float, float]] = []
-        self.settled = False
-        self.failures = torch.zeros(n_particles, dtype=torch.int64, device=weights.device)
 
-    def warm_up(self, bar: "tqdm[Never]") -> int:
-        """Step and adapt until the energy has settled; return the number of steps."""
-        rises: list[Tensor] = []
-        longest = max(1, self.schedule.max_steps // 2)
-        # The preconditioner is renewed at doubling times, so that each one rests on the later half of the walk so far.
-        renewal = max(4, self.schedule.min_warmup // 3)
-        for t in range(1, longest + 1):
-            self._step(bar)
-            rises.append(self.state.energy - self.map_energy)
-            self.scale_adaptation.update(self.state.grad)
-            if t == renewal:
-                if self.settings.drift == "persistent":
-                    self.scale = self.scale_adaptation.scale()
-                renewal *= 2
-            if t >= self.schedule.min_warmup and t % 10 == 0:
-                self.settled = has_settled(
-                    torch.stack(rises),
-                    self.state.particles.shape[1],
-                    least_ratio=self.schedule.least_ratio,
-                    tolerance=self.schedule.settled_tolerance,
-                )
-                if self.settled:
-                    return t
-        return longest
+def _full_energy(energy: AnyEnergy, particles: Tensor) -> Tensor:
+    """Energies of particles [K, P] on all data, [K]; of none, if this process has lost all of its own."""
+    return energy(particles) if len(particles) else particles.new_empty(0)
 
-    def collect(self, n_steps: int, bar: "tqdm[Never]") -> tuple[list[Tensor], list[Tensor]]:
-        """Step on; return particles and energies of the snapshots. With Metropolis the step size is now fixed."""
-        wanted = min(self.schedule.n_snapshots, n_steps)
-        self.failures.zero_()
-        particles: list[Tensor] = []
-        energies: list[Tensor] = []
-        for t in range(1, n_steps + 1):
-            self._step(bar, adapt=not self.settings.metropolis)
-            if t * wanted // n_steps > len(particles):
-                particles.append(self.state.particles)
-                energies.append(self.state.energy)
-        self._raise_if_diverged()
-        return particles, energies
 
-    def alive(self, n_steps: int) -> Tensor:
-        """Return which particles moved in at least half of the steps in which snapshots were taken, [K], bool.
+def gathered(part: Trajectory, ranks: Ranks, n_snapshots: int, exact: bool) -> Trajectory:
+    """Return the trajectory of all processes' particles, the same on each, with what they cost together.
 
-        A refusal by Metropolis is part of the sampler, and loses nobody.
+    Snapshots stand as if one process had walked with all particles.
 
-        Raises:
-            WalkDivergedError: if no particle did.
-        """
-        alive = self.failures <= n_steps / 2
-        if self.settings.metropolis:
-            return torch.ones_like(alive)
-        if not alive.any():
-            raise WalkDivergedError("every particle had most of its steps undone: raise target_acceptance")
-        return alive
+    Args:
+        part: of this process's particles.
+        ranks: who has the others.
+        n_snapshots: how often the particles were looked at.
+        exact: whether `full_energy` is of all snapshots, not of the last alone.
+    """
+    if ranks.size == 1:
+        return part
 
-    def _step(self, bar: "tqdm[Never]", *, adapt: bool = True) -> None:
-        self.state, info = step(
-            self.state, self.energy, self.settings, scale=self.scale, step_size=self.step_size.step_size,
-            seed=self.seed, particle0=self.particle0,
-        )  # fmt: skip
-        self.failures += ~info.moved
-        self._record(info)
-        if adapt and self.settings.drift == "persistent":
-            self.step_size.update(info.acceptance)
-        bar.update()
-        bar.set_postfix(
-            energy_ratio=f"{self.history[-1][0]:.2f}", acceptance=f"{self.history[-1][1]:.2f}", refresh=False
-        )
+    def rows(values: Tensor, n_snapshots: int = n_snapshots) -> Tensor:
+        # One snapshot after the other, into its place.
+        whole = values.new_empty(0)
+        for t, snapshot in enumerate(values.unflatten(0, (n_snapshots, -1)) if len(values) else [values] * n_snapshots):
+            everybodys = ranks.gather(snapshot)
+            whole = whole if t else everybodys.new_empty(n_snapshots, *everybodys.shape)
+            whole[t] = everybodys
+        return whole.flatten(0, 1)
 
-    def _record(self, info: WalkInfo) -> None:
-        rise = float(self.state.energy.double().mean()) - self.map_energy
-        failed = 1.0 - float(info.moved.float().mean())
-        ratio = 2.0 * rise / self.state.particles.shape[1]
-        self.history.append((ratio, float(info.acceptance.mean()), failed, self.step_size.step_size))
-        if len(self.history) >= 20:  # so many the step size has to come down
-            self._raise_if_diverged()
-
-    def _raise_if_diverged(self) -> None:
-        recent = self.history[-20:]
-        if sum(entry[2] for entry in recent) > 0.8 * len(recent):
-            raise WalkDivergedError(
-                f"after {len(self.history)} steps more than 80 % of the last {len(recent)} failed (step size "
-                f"{self.step_size.step_size:.1e}). "
-                "Standardise the inputs, start from a trained model (fit_map), or raise prior_precision."
-            )
+    own = part.cost
+    of_particles = [own.grad_evals - own.shared_grads, own.energy_evals, float(part.lost)]
+    counts = torch.tensor(of_particles, dtype=torch.float64, device=part.weights.device)
+    grad_evals, energy_evals, lost = ranks.sum(counts).tolist()
+    cost = Cost(grad_evals + own.shared_grads, own.hvp_evals, energy_evals, own.shared_grads)
+    return replace(
+        part, weights=rows(part.weights), energy=rows(part.energy), particle=rows(part.particle),
+        full_energy=rows(part.full_energy, n_snapshots if exact else 1), lost=int(lost), cost=cost,
+    )  # fmt: skip

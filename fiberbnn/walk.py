@@ -9,6 +9,16 @@ bend it and refreshes it partially: underdamped Langevin dynamics, integrated by
 (Leimkuhler and Matthews 2013, doi:10.1093/amrx/abs010), one gradient a step. With `metropolis=True` the step is
 OBABO and accepted or refused with its velocity reversed (Horowitz 1991), which makes it exact.
 
+With minibatches the gradient of each step is another batch's. What heat that adds shows in the velocity, whose mean
+square should be 1; a thermostat on each particle adds friction xi while it is larger and takes it back while smaller,
+
+    d xi / dt = thermostat (|v|^2 / P - 1 - exp(-2 gamma t)),
+
+the last term for what friction leaves of the drift, without noise of its own. Held above zero it would cool: chance
+alone would add friction, and nothing take it back. For gradient noise of one strength in all directions the posterior
+stays exact, xi then has the variance thermostat / P (adaptive Langevin: Jones and Leimkuhler 2011,
+doi:10.1063/1.3626941; Leimkuhler and Shang 2016, doi:10.1137/15M102318X).
+
 "literal" (the words of the paper, arXiv 2512.01500). The drift is a fixed unit vector: a step moves
 x += drift_length d + perturbation xi and then refines by R gradient steps x -= h^2/2 M grad U + refine_noise h xi.
 """
@@ -22,8 +32,8 @@ from torch import Tensor
 
 from fiberbnn_kernels import philox_uniform
 
-from .energy import Energy
-from .moves import acceptance_of, baoab, literal, noise_of, refresh, verlet
+from .energy import AnyEnergy, Energy
+from .moves import acceptance_of, baoab, chunks, kinetic_energy, literal, noise_of, put_back, refresh, verlet
 from .streams import Stream
 from .walk_state import WalkInfo, WalkSettings, WalkState
 
@@ -37,7 +47,7 @@ class Sampler(NamedTuple):
 
 def init(
     weights: Tensor,
-    energy: Energy,
+    energy: AnyEnergy,
     settings: WalkSettings,
     *,
     n_particles: int,
@@ -51,24 +61,25 @@ def init(
     1/friction to take them from the noise. With both halves in the drift they stand on the typical set's energy from
     the first step. The literal drift has length one.
     """
-    normal = noise_of(weights.expand(n_particles, -1), 0, seed, Stream.DRIFT, particle0)
-    drift = normal / normal.norm(dim=1, keepdim=True)
+    drift = noise_of(weights.expand(n_particles, -1), 0, seed, Stream.DRIFT, particle0)
+    drift.div_(drift.norm(dim=1, keepdim=True))
     if settings.drift == "persistent":
-        drift = drift * math.sqrt(2 * len(weights))
+        drift.mul_(math.sqrt(2 * len(weights)))
     particles = weights.repeat(n_particles, 1)
-    value, gradient = energy.value_and_grad(particles)
-    return WalkState(particles, drift, value, gradient, 0)
+    value, gradient = energy.at(0).value_and_grad(particles)
+    return WalkState(particles, drift, value, gradient, 0, value.new_zeros(n_particles))
 
 
 def step(
     state: WalkState,
-    energy: Energy,
+    energy: AnyEnergy,
     settings: WalkSettings,
     *,
     scale: Tensor,
     step_size: float,
     seed: int,
     particle0: int = 0,
+    measured: bool = False,
 ) -> tuple[WalkState, WalkInfo]:
     """Return the state after one step, and what happened in it.
 
@@ -80,48 +91,74 @@ def step(
         step_size: h, preconditioned units.
         seed: of the noise.
         particle0: global number of the first particle, so that a walk in chunks draws what one walk draws.
+        measured: whether the energy error is wanted. On all data it costs nothing and is always given; on minibatches
+            both ends of the step have to see the same batch, for one gradient more.
     """
+    now = energy.at(state.time + 1)
     if settings.drift == "literal":
-        return literal(state, energy, settings, scale, step_size, seed, particle0)
-    decay = math.exp(-settings.friction * step_size)
+        return literal(state, now, settings, scale, step_size, seed, particle0)
     if settings.metropolis:
-        half = math.sqrt(decay)
-        noise = noise_of(state.velocity, state.time, seed, Stream.REFRESH, particle0)
-        state = state._replace(velocity=refresh(state.velocity, noise, half))
-        proposal, error = verlet(state, energy, scale, step_size)
-        acceptance = acceptance_of(error)
-        uniform = philox_uniform(
-            len(error),
-            seed=seed,
-            step=state.time,
-            stream=Stream.ACCEPT,
-            particle0=particle0,
-            device=error.device,
-        )
-        moved = uniform < acceptance
-        refused_velocity = -state.velocity
-    else:
-        proposal, error = baoab(state, energy, scale, step_size, decay, seed, particle0)
+        return _accepted_or_refused(state, now, settings, scale, step_size, seed, particle0)
+    if measured and not energy.exact:
+        value, gradient = now.value_and_grad(state.particles)
+        state = state._replace(energy=value, grad=gradient)
+    proposal, error, heat = baoab(state, now, scale, step_size, settings.friction, seed, particle0)
+    if energy.exact or measured:
         acceptance, moved = acceptance_of(error), error < settings.energy_error_limit
-        if moved.all():
-            return proposal, WalkInfo(acceptance, moved)
-        refused_velocity = noise_of(state.velocity, state.time, seed, Stream.REVIVE, particle0)
-    keep = moved[:, None]
-    new = WalkState(
-        torch.where(keep, proposal.particles, state.particles),
-        torch.where(keep, proposal.velocity, refused_velocity),
-        torch.where(moved, proposal.energy, state.energy),
-        torch.where(keep, proposal.grad, state.grad),
-        proposal.time,
+    else:
+        # Only a particle that is out of all bounds can be told: the drift starts with P nats.
+        acceptance, moved = None, kinetic_energy(proposal.velocity) < 10 * scale.numel()
+        moved &= proposal.energy.isfinite()
+    if not energy.exact and settings.thermostat:
+        proposal = _with_thermostat(proposal, heat, settings, step_size)
+    if moved.all():
+        return proposal, WalkInfo(acceptance, moved, heat)
+    put_back(~moved, proposal, state)
+    for rows in chunks(proposal.velocity):
+        if not (kept := moved[rows]).all():
+            revived = noise_of(state.velocity[rows], state.time, seed, Stream.REVIVE, particle0 + rows.start)
+            proposal.velocity[rows] = torch.where(kept[:, None], proposal.velocity[rows], revived)
+    added = torch.where(moved, proposal.added_friction, state.added_friction)
+    return proposal._replace(added_friction=added), WalkInfo(acceptance, moved, heat)
+
+
+def _accepted_or_refused(
+    state: WalkState, energy: Energy, settings: WalkSettings, scale: Tensor, step_size: float, seed: int, particle0: int
+) -> tuple[WalkState, WalkInfo]:
+    """One OBABO step with the Metropolis rule."""
+    half = math.exp(-0.5 * settings.friction * step_size)
+    velocity = state.velocity.clone()
+    refresh(velocity, half, state.time, seed, Stream.REFRESH, particle0)
+    state = state._replace(velocity=velocity)
+    proposal, error = verlet(state, energy, scale, step_size)
+    acceptance = acceptance_of(error)
+    uniform = philox_uniform(
+        len(error), seed=seed, step=state.time, stream=Stream.ACCEPT, particle0=particle0, device=error.device
     )
-    if settings.metropolis:
-        noise = noise_of(new.velocity, state.time, seed, Stream.REFRESH_AGAIN, particle0)
-        new = new._replace(velocity=refresh(new.velocity, noise, half))
-    return new, WalkInfo(acceptance, moved)
+    moved = uniform < acceptance
+    put_back(~moved, proposal, state)
+    for rows in chunks(velocity):
+        reversed_if_refused = torch.where(moved[rows, None], proposal.velocity[rows], -velocity[rows])
+        proposal.velocity[rows] = reversed_if_refused
+    refresh(proposal.velocity, half, state.time, seed, Stream.REFRESH_AGAIN, particle0)
+    heat = 2.0 * kinetic_energy(proposal.velocity) / scale.numel()
+    return proposal, WalkInfo(acceptance, moved, heat.to(acceptance.dtype))
+
+
+def _with_thermostat(state: WalkState, heat: Tensor, settings: WalkSettings, step_size: float) -> WalkState:
+    """The state with the friction that its velocities ask for; what friction has left of the drift is no heat."""
+    drift = math.exp(-2.0 * settings.friction * step_size * state.time)  # it starts with a mean square of 2
+    return state._replace(added_friction=state.added_friction + step_size * settings.thermostat * (heat - 1.0 - drift))
+
+
+def check_metropolis(settings: WalkSettings, energy: AnyEnergy) -> None:
+    """Raise ValueError if Metropolis is to accept on minibatches."""
+    if settings.metropolis and not energy.exact:
+        raise ValueError("metropolis=True needs the energy of all data: minibatches give no acceptance probability")
 
 
 def build(
-    energy: Energy,
+    energy: AnyEnergy,
     *,
     scale: Tensor,
     step_size: float,
@@ -133,15 +170,17 @@ def build(
     """Return the walk's `init` and `step` with everything but weights and state bound.
 
     Raises:
-        ValueError: if there are no particles, or the step size or the preconditioner is not positive and finite.
+        ValueError: if there are no particles, the step size or the preconditioner is not positive and finite, or
+            Metropolis is to accept on minibatches.
     """
     if n_particles < 1:
         raise ValueError(f"n_particles must be at least 1; got {n_particles}")
+    chosen = settings or WalkSettings()
+    check_metropolis(chosen, energy)
     if not 0.0 < step_size < math.inf:
         raise ValueError(f"step_size must be positive and finite; got {step_size}")
     if scale.shape != (energy.network.n_params,) or not (scale.isfinite() & (scale > 0)).all():
         raise ValueError(f"scale must be positive and finite, [{energy.network.n_params}]; got {list(scale.shape)}")
-    chosen = settings or WalkSettings()
     return Sampler(
         lambda weights: init(weights, energy, chosen, n_particles=n_particles, seed=seed, particle0=particle0),
         lambda state: step(state, energy, chosen, scale=scale, step_size=step_size, seed=seed, particle0=particle0),

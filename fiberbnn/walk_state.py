@@ -13,6 +13,9 @@ class WalkSettings:
     Attributes:
         drift: "persistent" or "literal" (see walk.py).
         friction: gamma, per unit of preconditioned time; the drift persists for about 1/gamma.
+        thermostat: rate at which friction grows while a particle's velocity is hotter than 1, and falls while it is
+            colder, which is how the heat of minibatch gradients is taken out again; 0 for never. Energies of all data
+            have no such heat.
         metropolis: accept or refuse each persistent step: exact once the step size is fixed, which it then is for the
             snapshots. Without it the step size goes on adapting, with a fading gain.
         energy_error_limit: nats; a step without Metropolis whose energy error is larger, or not finite, is undone and
@@ -29,6 +32,7 @@ class WalkSettings:
 
     drift: Literal["persistent", "literal"] = "persistent"
     friction: float = 0.1
+    thermostat: float = 1.0
     metropolis: bool = False
     energy_error_limit: float = 10.0
     drift_length: float = 1.0
@@ -42,8 +46,8 @@ class WalkSettings:
             raise ValueError(f'drift must be "persistent" or "literal"; got {self.drift!r}')
         if not (self.friction > 0 and self.energy_error_limit > 0 and self.refine_steps >= 1):
             raise ValueError("friction and energy_error_limit must be positive, refine_steps at least 1")
-        if not min(self.drift_length, self.perturbation, self.refine_noise) >= 0:
-            raise ValueError("drift_length, perturbation and refine_noise must not be negative")
+        if not min(self.drift_length, self.perturbation, self.refine_noise, self.thermostat) >= 0:
+            raise ValueError("drift_length, perturbation, refine_noise and thermostat must not be negative")
         if self.metropolis and self.drift == "literal":
             raise ValueError('metropolis=True needs drift="persistent": the literal mode has no acceptance rule')
 
@@ -53,13 +57,15 @@ class WalkState(NamedTuple):
 
     particles: Tensor  # [K, P]
     velocity: Tensor  # [K, P], preconditioned; the fixed unit drift in the literal mode
-    energy: Tensor  # [K], nats
-    grad: Tensor  # [K, P]
+    energy: Tensor  # [K], nats; on the data that step number `time` saw
+    grad: Tensor  # [K, P], of that energy
     time: int  # steps done
+    added_friction: Tensor  # [K], friction that the thermostat has added; it can be negative
 
 
 class WalkInfo(NamedTuple):
     """What a reader of the run needs."""
 
-    acceptance: Tensor  # [K], min(1, exp(-energy error)) of the step, 0 where it was not finite
+    acceptance: Tensor | None  # [K], min(1, exp(-energy error)), 0 where not finite; None if it was not measured
     moved: Tensor  # [K], bool; False where the step was refused (Metropolis) or undone
+    heat: Tensor  # [K], mean square of the velocity where it is refreshed, 1 in equilibrium; NaN in the literal mode

@@ -12,7 +12,9 @@ from torch import Tensor
 from benchmark_utils.prediction import Prediction
 
 Kind = Literal["classification", "regression"]
-Reading = Literal["averaged predictive", "mean over single samples", "against a reference", "energies", "spread"]
+Reading = Literal[
+    "averaged predictive", "mean over single samples", "against a reference", "energies", "spread", "detection"
+]
 F = TypeVar("F", bound=Callable[..., float])
 
 
@@ -22,7 +24,7 @@ class Metric:
 
     Attributes:
         id: name/version; a changed definition gets a new version.
-        column: the row's column; one metric for each kind of task.
+        column: the row's column; one metric for each kind of task. <set> and <score> stand for each of several.
         kinds: the tasks it is for.
         formula: in symbols; p_s is sample s, S samples, N examples, C classes, mean_n the mean over examples.
         unit: of the value.
@@ -30,8 +32,8 @@ class Metric:
         reading: what is scored: the averaged predictive, or each sample alone and then the mean over samples.
         source: where the definition comes from.
         compute: the function. Its arguments follow from the reading: (prediction, y) for the first two,
-            (prediction, reference) against a reference, (energies, map_energy, n_params) for energies, and
-            (sd,) for spread.
+            (prediction, reference) against a reference, (energies, map_energy, n_params) for energies,
+            (sd,) for spread, and (scores of test examples, scores of out-of-distribution examples) for detection.
     """
 
     id: str

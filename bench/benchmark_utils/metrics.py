@@ -1,13 +1,15 @@
 """All metrics of the benchmark: their definitions by id, `METRICS`, and `evaluate`, which computes a row.
 
-The definitions stand in metrics_classification.py, metrics_regression.py and metrics_reference.py.
+The definitions stand in metrics_classification.py, metrics_regression.py, metrics_reference.py and metrics_ood.py.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from torch import Tensor
 
-from benchmark_utils import metrics_classification, metrics_regression
+from benchmark_utils import metrics_classification, metrics_ood, metrics_regression
 from benchmark_utils.metric import METRICS, Metric
 from benchmark_utils.metrics_reference import (
     agreement,
@@ -26,26 +28,30 @@ __all__ = [
     "evaluate",
     "gap_spread",
     "metrics_classification",
+    "metrics_ood",
     "metrics_regression",
     "total_variation",
     "total_variation_density",
 ]
 
 
-def evaluate(prediction: Prediction, y: Tensor, reference: Prediction | None = None) -> dict[str, float]:
-    """Return every metric that applies, by its row column.
+def evaluate(
+    prediction: Prediction, y: Tensor, reference: Prediction | None = None, columns: Collection[str] | None = None
+) -> dict[str, float]:
+    """Return every metric of labelled examples that applies, by its row column.
 
     Args:
         prediction: for N examples.
         y: labels, [N], int64; or targets, [N] or [N, 1].
         reference: a reference posterior's prediction for the same examples; None leaves its columns out.
+        columns: the only ones to compute; all if None.
 
     Raises:
         ValueError: if y or the reference do not fit the prediction.
     """
     row = {}
     for entry in METRICS.values():
-        if prediction.kind not in entry.kinds:
+        if prediction.kind not in entry.kinds or (columns is not None and entry.column not in columns):
             continue
         if entry.reading in ("averaged predictive", "mean over single samples"):
             row[entry.column] = entry.compute(prediction, y)

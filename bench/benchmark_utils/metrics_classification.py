@@ -80,8 +80,30 @@ def accuracy(log_probs: Tensor, y: Tensor) -> Tensor:
 def ece(log_probs: Tensor, y: Tensor) -> Tensor:
     """Return the expected calibration error of the top label, [R], a fraction."""
     confidence, top = log_probs.exp().max(-1)  # [R, N]
-    inner_edges = torch.linspace(0, 1, ECE_BINS + 1, dtype=torch.float64)[1:-1]
     # n_b/N |accuracy_b - confidence_b| = |sum of (hit - confidence) in b| / N, so an empty bin needs no care.
     gaps = torch.zeros(len(confidence), ECE_BINS, dtype=torch.float64)
-    gaps.scatter_add_(1, torch.bucketize(confidence, inner_edges), (top == y).double() - confidence)
+    gaps.scatter_add_(1, confidence_bin(confidence), (top == y).double() - confidence)
     return gaps.abs().sum(-1) / confidence.shape[-1]
+
+
+def confidence_bin(confidence: Tensor) -> Tensor:
+    """Return the bin, 0 to ECE_BINS - 1, of each confidence; one on an edge belongs to the bin below."""
+    return torch.bucketize(confidence, torch.linspace(0, 1, ECE_BINS + 1, dtype=torch.float64)[1:-1])
+
+
+def reliability(prediction: Prediction, y: Tensor) -> dict[str, Tensor]:
+    """Return what a reliability diagram of the averaged predictive shows, a number a bin of the ECE.
+
+    Returns:
+        confidence and accuracy: their means in each bin, [ECE_BINS], fractions, NaN in an empty bin; count:
+        examples in each bin, [ECE_BINS]. sum_b count_b / N |accuracy_b - confidence_b| is the column ece.
+
+    Raises:
+        ValueError: if y does not fit the prediction.
+    """
+    log_probs, y = _inputs(prediction, y, "averaged predictive")
+    confidence, top = log_probs[0].exp().max(-1)  # [N]
+    sums = torch.zeros(3, ECE_BINS, dtype=torch.float64)
+    parts = torch.stack([confidence, (top == y).double(), torch.ones_like(confidence)])
+    sums.scatter_add_(1, confidence_bin(confidence).expand(3, -1), parts)
+    return {"confidence": sums[0] / sums[2], "accuracy": sums[1] / sums[2], "count": sums[2]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -67,7 +68,34 @@ class Prediction:
 
     def averaged_log_probs(self) -> Tensor:
         """Return log(1/S sum_s p_s), the log of the probabilities averaged over samples, [N, C], nats."""
+        return self._averaged
+
+    @cached_property
+    def _averaged(self) -> Tensor:
+        """Computed once: half a dozen scores ask for it."""
         return torch.logsumexp(self.class_log_probs, dim=0) - math.log(self.n_samples)
+
+    def entropy(self) -> Tensor:
+        """Return the entropy of the averaged predictive, [N], nats: the total uncertainty about the class."""
+        return _entropy(self.averaged_log_probs())
+
+    def expected_entropy(self) -> Tensor:
+        """Return the mean over samples of each sample's own entropy, [N], nats: the aleatoric part."""
+        total = torch.zeros_like(self.class_log_probs[0, :, 0])
+        # One sample at a time: the probabilities of all together would take the memory of log_probs again.
+        for sample in self.class_log_probs:
+            total += _entropy(sample)
+        return total / self.n_samples
+
+    def mutual_information(self) -> Tensor:
+        """Return the mutual information of class and weights, [N], nats: the epistemic part, 0 or more.
+
+        H(mean_s p_s) - mean_s H(p_s). NaN for a single sample, which has nothing to disagree with: it is not that
+        such a method were sure.
+        """
+        if self.n_samples == 1:
+            return torch.full_like(self.class_log_probs[0, :, 0], math.nan)
+        return (self.entropy() - self.expected_entropy()).clamp(min=0)  # Jensen; rounding can go below
 
     def moments(self) -> tuple[Tensor, Tensor]:
         """Return mean and standard deviation of the Gaussian mixture, [N] and [N], with observation noise."""
@@ -80,6 +108,12 @@ class Prediction:
         From the mixture's variance, so it means the same for many samples and for one Gaussian.
         """
         return (self.moments()[1].square() - noise_std**2).clamp(min=0).sqrt()
+
+
+def _entropy(log_probs: Tensor) -> Tensor:
+    """Entropy of distributions [..., C] in nats, [...]; a probability of zero adds nothing."""
+    # p log p from the logarithm itself: the log of a rounded p near one would lose what tells confident examples apart.
+    return -(log_probs.exp() * log_probs).nan_to_num(nan=0.0).sum(-1)
 
 
 def _check_log_probs(log_probs: Tensor) -> None:

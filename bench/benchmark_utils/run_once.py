@@ -59,7 +59,10 @@ def watch(solver: BaseSolver) -> None:
         if missing := [name for name in RESULT if name not in result]:
             raise ValueError(f"the solver's get_result gives no {', '.join(missing)}")
         memory = {"peak_mib": solver._meter.peak_mib, "peak_rise_mib": solver._meter.peak_rise_mib}
-        return Passing(result, cost={**result["cost"], **memory, "fit_s": solver._meter.seconds})
+        cost = dict(result["cost"])
+        # Trainings that methods share are charged to each of them.
+        fit_s = solver._meter.seconds + cost.pop("shared_s", 0.0)
+        return Passing(result, cost={**cost, **memory, "fit_s": fit_s})
 
     watched = {
         "warm_up": solver.warm_up,

@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from datasets import ClassLabel, Dataset, Features, Value
@@ -97,33 +98,53 @@ def to_dataset(x: np.ndarray, y: np.ndarray | Sequence[str], class_names: Sequen
     return Dataset.from_dict({**columns, target: y}, features=Features(features))
 
 
+def read_manifest(root: str) -> list[dict[str, Any]]:
+    """Return the files that a folder or fsspec URL lists in its manifest.json; each has a `dataset` and a `path`.
+
+    Raises:
+        MissingDataError: if there is no manifest, or it has another form.
+    """
+    import fsspec
+
+    try:
+        with fsspec.open(f"{root.rstrip('/')}/manifest.json") as file:
+            files = json.load(file)["files"]
+        for entry in files:
+            _ = entry["dataset"], entry["path"]
+    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+        raise MissingDataError(
+            f"{ENVIRONMENT_VARIABLE}={root!r} cannot be used ({type(error).__name__}: {error}): "
+            "point it at a folder or fsspec URL with a manifest.json, or unset it"
+        ) from error
+    return files
+
+
+def read_listed(root: str, path: str) -> Dataset:
+    """Return a Parquet file of a folder or fsspec URL as a table.
+
+    Raises:
+        MissingDataError: if it cannot be read.
+    """
+    import fsspec
+    from pyarrow import ArrowInvalid, parquet
+
+    # Not load_dataset("parquet"): the same table, but with a copy left in a cache and a progress bar.
+    try:
+        with fsspec.open(f"{root.rstrip('/')}/{path}") as file:
+            return Dataset(parquet.read_table(file))
+    except (OSError, ArrowInvalid) as error:
+        raise MissingDataError(f"{root.rstrip('/')}/{path} is in the manifest but cannot be read: {error}") from error
+
+
 def from_folder(root: str, name: str) -> Dataset | None:
     """Return a data set of a folder or fsspec URL with a manifest.json; None if the manifest lacks it.
 
     Raises:
         MissingDataError: if there is no manifest, or a file that it lists cannot be read.
     """
-    import fsspec
-    from pyarrow import ArrowInvalid, parquet
-
-    root = root.rstrip("/")
-    try:
-        with fsspec.open(f"{root}/manifest.json") as file:
-            files = [(entry["dataset"], entry["path"]) for entry in json.load(file)["files"]]
-    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
-        raise MissingDataError(
-            f"{ENVIRONMENT_VARIABLE}={root!r} cannot be used ({type(error).__name__}: {error}): "
-            "point it at a folder or fsspec URL with a manifest.json, or unset it"
-        ) from error
-    paths = [path for dataset, path in files if dataset == name and path.endswith("/data.parquet")]
-    if not paths:
-        return None
-    # Not load_dataset("parquet"): the same table, but with a copy left in a cache and a progress bar.
-    try:
-        with fsspec.open(f"{root}/{paths[0]}") as file:
-            return Dataset(parquet.read_table(file))
-    except (OSError, ArrowInvalid) as error:
-        raise MissingDataError(f"{root}/{paths[0]} is in the manifest but cannot be read: {error}") from error
+    files = read_manifest(root)
+    paths = [entry["path"] for entry in files if entry["dataset"] == name and entry["path"].endswith("/data.parquet")]
+    return read_listed(root, paths[0]) if paths else None
 
 
 def from_keel(name: str, class_names: Mapping[str, str]) -> Dataset:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+
+from benchmark_utils.networks import make_network
+from benchmark_utils.ood_sets import OodSet, Scale
+from benchmark_utils.shifts import Shift
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "tanh": nn.Tanh,
@@ -15,6 +19,21 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "silu": nn.SiLU,
     "gelu": nn.GELU,
 }
+
+
+@dataclass(frozen=True)
+class Training:
+    """How the network of an image task is trained, by minibatches; tasks without it use the full batch.
+
+    Attributes:
+        epochs: passes over the training part.
+        batch_size: images a step.
+        learning_rate: of Adam, at its highest.
+    """
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
 
 
 # Tensors have no single truth value, so a generated __eq__ would raise.
@@ -25,12 +44,13 @@ class Task:
     Attributes:
         name: the task's name; a changed task gets a new one.
         kind: "classification" or "regression".
-        x_train: training inputs, [N, D], float32, standardised by the training part where the task says so.
+        x_train: training inputs, [N, D], float32, standardised by the training part where the task says so; images
+            are [N, C, H, W], standardised by the training part's mean and deviation of each channel.
         y_train: labels, [N], int64; or targets, [N, 1], float32.
-        x_test: test inputs, [M, D], float32, on the same scale.
+        x_test: test inputs, [M, D] or [M, C, H, W], float32, on the same scale.
         y_test: labels, [M], int64; or targets, [M, 1], float32.
-        widths: (D, hidden..., C) of the network.
-        activation: the network's hidden activation, a key of ACTIVATIONS.
+        widths: (D, hidden..., C) of the network; () if it has an architecture.
+        activation: the network's hidden activation, a key of ACTIVATIONS; "" if it has an architecture.
         seed: drives the split, the initial weights and the sampling.
         sha256: of the canonical content that was loaded, before the split.
         expected_sha256: of the content that the task stands for.
@@ -41,6 +61,13 @@ class Task:
         prior_precision: 1 / variance of the Gaussian prior on each weight, not divided by N.
         x_plot: inputs to draw a one-dimensional task at, [M, 1], float32; None elsewhere.
         class_names: names of classes 0 to C - 1; empty for regression.
+        architecture: a key of networks.ARCHITECTURES; None for the MLP of `widths` and `activation`.
+        training: how the network is trained by minibatches; None for the full batch.
+        scale: how images of other sets become inputs of this task; None for tables.
+        ood: the out-of-distribution sets that are at hand, loaded when asked for.
+        ood_missing: those that are not, name to reason: rows that lack a set were made without it.
+        shifts: the ways to shift test images, in growing strength.
+        n_shifted: how many test images, the first ones, are shifted.
     """
 
     name: str
@@ -61,18 +88,38 @@ class Task:
     prior_precision: float = 1.0
     x_plot: Tensor | None = None
     class_names: tuple[str, ...] = ()
+    architecture: str | None = None
+    training: Training | None = None
+    scale: Scale | None = None
+    ood: tuple[OodSet, ...] = ()
+    ood_missing: Mapping[str, str] = field(default_factory=dict)
+    shifts: tuple[Shift, ...] = ()
+    n_shifted: int = 1000
 
     @property
     def content_matches(self) -> bool:
         """Return whether the loaded content is the one that the task stands for."""
         return self.sha256 == self.expected_sha256
 
-    def make_model(self, seed: int | None = None) -> nn.Sequential:
-        """Return a new network with torch's default initialisation; the global random state stays as it was.
+    def shifted(self) -> Iterator[tuple[Shift, Tensor, Tensor]]:
+        """Yield each shift with shifted copies of the first n_shifted test images, on the task's scale, and labels."""
+        if self.scale is None:
+            return
+        raw, labels = self.scale.raw(self.x_test[: self.n_shifted]), self.y_test[: self.n_shifted]
+        for shift in self.shifts:
+            yield shift, self.scale.standardised(shift.apply(raw)), labels
+
+    def make_model(self, seed: int | None = None) -> nn.Module:
+        """Return a new network: the MLP with torch's default initialisation, an architecture with its own.
+
+        The global random state stays as it was.
 
         Args:
             seed: of the initial weights; the task's own seed if None.
         """
+        if self.architecture is not None:
+            first = self.seed if seed is None else seed
+            return make_network(self.architecture, len(self.class_names), self.x_train.shape[1], first)
         layers: list[nn.Module] = []
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(self.seed if seed is None else seed)

@@ -1,4 +1,7 @@
-"""The tasks of the benchmark as data, and `load_task`, which makes one of them for one seed."""
+"""The tasks on tables as data, and `load_task`, which makes any task of the benchmark for one seed.
+
+The image tasks stand in image_tasks.py.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 
+from benchmark_utils.image_tasks import IMAGE_TASKS, load_image_task
 from benchmark_utils.sources import MissingDataError, Origin, find_content, to_dataset
 from benchmark_utils.task import MissingTask, Task
 
@@ -116,7 +120,7 @@ TASKS: dict[str, TaskSpec] = {
 
 
 def load_task(name: str, seed: int) -> Task:
-    """Return a task's split for one seed; the same arrays whichever source had the content.
+    """Return a task's split for one seed, table or images; the same arrays whichever source had the content.
 
     Content other than the expected is used but reported: by a warning, and by sha256 and expected_sha256.
 
@@ -125,8 +129,10 @@ def load_task(name: str, seed: int) -> Task:
         ValueError: if the seed is negative.
         MissingDataError: if no source has the data.
     """
+    if name in IMAGE_TASKS:
+        return load_image_task(name, seed)
     if name not in TASKS:
-        raise KeyError(f"no task {name!r}; there are {', '.join(TASKS)}")
+        raise KeyError(f"no task {name!r}; there are {', '.join([*TASKS, *IMAGE_TASKS])}")
     if seed < 0:
         raise ValueError(f"seed must not be negative, got {seed}")
     spec = TASKS[name]

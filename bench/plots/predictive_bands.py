@@ -11,7 +11,7 @@ from benchopt import BasePlot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmark_utils.report.figures import as_image, panels_from_frame
+from benchmark_utils.report.figures import as_image, method_of, panels_from_frame
 from benchmark_utils.report.style import FIGURE, colour
 
 METHODS = ("walk", "svd-gaussian", "metricbnn", "hmc")
@@ -55,11 +55,6 @@ def _panel(axis: Axes, label: str, bands: Bands, labels: list[str]) -> None:
     axis.plot(x, mean, color=shade, linewidth=1.2)
     axis.plot(bands["x_train"][:, 0], bands["y_train"][:, 0], ".", color="black", markersize=2.5)
     axis.set_title(label, fontsize=9)
-
-
-def method_of(label: str) -> str:
-    """Return the method of a label such as "walk[friction=0.1]" or "hmc (reference)"."""
-    return label.split("[")[0].split(" ")[0]
 
 
 def gap(x: np.ndarray) -> tuple[float, float]:

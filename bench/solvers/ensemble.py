@@ -5,10 +5,11 @@ from typing import Any
 import torch
 from benchopt import BaseSolver
 
-from benchmark_utils.mixture import mixture_prediction
-from benchmark_utils.shared_map import train_map
+from benchmark_utils.mixture import has_batch_norm, mixture_prediction
+from benchmark_utils.shared_map import member_seed, train_map
 from benchmark_utils.task import Task
 from fiberbnn import MapFit, Network
+from fiberbnn.batch_norm import statistics_of
 
 
 class Solver(BaseSolver):
@@ -34,21 +35,24 @@ class Solver(BaseSolver):
 
     def pre_run_hook(self, _: Any) -> None:
         """Pay for first calls outside the clock, with a short training."""
-        train_map(self.task, max_steps=1)
+        train_map(self.task, briefly=True)
 
     def run(self, _: Any) -> None:
         """Train the other members."""
-        # Seeds that no other task seed uses for its own network.
-        first = 1000 * (self.task.seed + 1)
-        self.fits = [train_map(self.task, first + member) for member in range(1, self.members)]
+        self.fits = [train_map(self.task, member_seed(self.task, member)) for member in range(1, self.members)]
 
     def get_result(self) -> dict[str, Any]:
         """Return the mixture of the members; they are the weight samples, however many are asked for."""
-        weights = torch.stack([self.map_fit.weights, *(fit.weights for fit in self.fits)])
-        network, noise_std = Network(self.map_fit.model), self.task.noise_std
+        members = [self.map_fit, *self.fits]
+        weights = torch.stack([fit.weights for fit in members])
+        network, noise_std, buffers = Network(self.map_fit.model), self.task.noise_std, None
+        if own := has_batch_norm(network):  # every member has gathered statistics of its own
+            each = [statistics_of(fit.model) for fit in members]
+            buffers = {name: torch.stack([statistics[name] for statistics in each]) for name in each[0]}
         return {
-            "predict": lambda x: mixture_prediction(network, weights, x, noise_std),
-            "sample_weights": lambda n: weights,
+            "predict": lambda x: mixture_prediction(network, weights, x, noise_std, buffers=buffers),
+            # Their energies with the statistics of the MAP would be those of other functions.
+            "sample_weights": lambda n: None if own else weights,
             "cost": {"grad_evals": sum(fit.grad_evals for fit in self.fits), "hvp_evals": 0},
             "info": {"not_converged": sum(not fit.converged for fit in self.fits)},
         }

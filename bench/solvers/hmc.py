@@ -29,7 +29,7 @@ class Solver(BaseSolver):
 
     def skip(self, task: Task, map_fit: MapFit) -> tuple[bool, str | None]:
         """Skip networks that are not multilayer perceptrons, which is all that is written in JAX."""
-        if Network(map_fit.model).mlp_layout is None:
+        if task.architecture is not None or Network(map_fit.model).mlp_layout is None:
             return True, "hmc runs on plain multilayer perceptrons only: its network is written again in JAX"
         if self.most_rows is not None and len(task.x_train) > self.most_rows:
             return True, f"{len(task.x_train)} training rows take too long here, where at most {self.most_rows} are run"

@@ -1,17 +1,32 @@
 """MetricBNN: the walk, and the latent posterior fitted to it."""
 
+import math
 import warnings
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
 from benchopt import BaseSolver
+from torch import Tensor
 
 from benchmark_utils.cost import Meter
 from benchmark_utils.metrics import evaluate
 from benchmark_utils.metrics_reference import total_variation, total_variation_density
-from benchmark_utils.mixture import mixture_prediction
+from benchmark_utils.mixture import mixture_prediction, samples_for
+from benchmark_utils.modes import (
+    batch_size_of_walk,
+    cost_of_more,
+    latent_settings_of,
+    map_fits,
+    particles_of,
+    prediction_of,
+    schedule_of,
+)
+from benchmark_utils.prediction import Prediction
 from benchmark_utils.task import Task
-from fiberbnn import AutoencoderSettings, LatentPosterior, LatentSettings, MapFit, MetricBNN, Network, WalkSchedule
+from fiberbnn import AutoencoderSettings, LatentPosterior, LatentSettings, MapFit, MetricBNN, WalkSchedule
+from fiberbnn.batch_norm import statistics_of
 
 
 class Solver(BaseSolver):
@@ -19,34 +34,55 @@ class Solver(BaseSolver):
 
     The row also says how the walk under it did: `tv_walk` is the total variation between the two predictives on the
     test inputs, `nll_walk` and `energy_ratio_walk` are the walk's own, `draw_distance` says how new draws are.
+    Further MAPs are those of an ensemble's members; their seconds and gradients are charged. A network with batch norm
+    is run with `batch_norm`; the seconds that refreshed statistics take are `refresh_s`, not part of `fit_s`.
     """
 
     name = "metricbnn"
     sampling_strategy = "run_once"
     requirements = ["pip::torch"]
-    parameters = {"density": ["kde"], "n_samples": [300]}
+    parameters = {
+        "density": ["kde"],
+        "n_maps": ["auto"],
+        "temperature": [1.0],
+        "batch_norm": ["frozen"],
+        "n_samples": [300],
+    }
+
+    def skip(self, task: Task, map_fit: MapFit) -> tuple[bool, str | None]:
+        """Skip refreshed statistics where there are none."""
+        if self.batch_norm == "refresh" and not statistics_of(map_fit.model):
+            return True, "the network has no batch norm whose statistics could be refreshed"
+        return False, None
 
     def set_objective(self, task: Task, map_fit: MapFit) -> None:
         """Take the task and its MAP."""
         self.task, self.map_fit = task, map_fit
 
     def pre_run_hook(self, _: Any) -> None:
-        """Pay for first calls outside the clock, with a walk of eight steps."""
+        """Get other MAPs that are wanted, and pay for first calls outside the clock, with a walk of eight steps."""
+        self.fits = map_fits(self.task, self.map_fit, self.n_maps)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # so short a walk has every reason to warn
-            self.fitted(WalkSchedule(max_steps=8), LatentSettings(autoencoder=AutoencoderSettings(steps=2)))
+            settings = replace(latent_settings_of(self.task), autoencoder=AutoencoderSettings(steps=2, max_steps=2))
+            self.fitted([self.map_fit], WalkSchedule(max_steps=8), settings)
 
     def run(self, _: Any) -> None:
-        """Walk and fit the latent posterior."""
-        self.posterior = self.fitted(WalkSchedule(), LatentSettings(density=self.density))
+        """Walk from each MAP, and fit the latent posteriors."""
+        settings = latent_settings_of(self.task, self.density)
+        self.posterior = self.fitted(self.fits, schedule_of(self.task), settings)
 
-    def fitted(self, schedule: WalkSchedule, latent: LatentSettings) -> MetricBNN:
+    def fitted(self, fits: list[MapFit], schedule: WalkSchedule, latent: LatentSettings) -> MetricBNN:
         """Return the posterior that a user would get."""
         task = self.task
         posterior = MetricBNN(
-            self.map_fit.model,
+            [fit.model for fit in fits],
             task.likelihood(),
             prior_precision=task.prior_precision,
+            temperature=self.temperature,
+            batch_norm=self.batch_norm,
+            batch_size=batch_size_of_walk(task),
+            n_particles=particles_of(task),
             schedule=schedule,
             latent=latent,
             seed=task.seed,
@@ -55,33 +91,55 @@ class Solver(BaseSolver):
 
     def get_result(self) -> dict[str, Any]:
         """Return the mixture of decoded networks."""
-        task, posterior, network = self.task, self.posterior, Network(self.map_fit.model)
-        latent, walk = posterior.latent_posterior, posterior.trajectory
-        weights = latent.sample(self.n_samples, seed=task.seed)
-        decoded = mixture_prediction(network, weights, task.x_test, task.noise_std)
-        walked = mixture_prediction(network, walk.weights, task.x_test, task.noise_std)
+        task, posterior, n = self.task, self.posterior, samples_for(self.task, self.n_samples)
+
+        def predict(x: Tensor) -> Prediction:
+            return prediction_of(lambda rows: posterior.outputs(rows, n), x, task.noise_std)
+
+        def sample_weights(n: int) -> Tensor | None:
+            # Energies with the statistics of the MAP would be those of other functions.
+            return None if self.batch_norm == "refresh" else posterior.draws(n)
+
+        refresh_s = posterior.refresh(n_samples=n) if self.batch_norm == "refresh" else math.nan
+        with Meter() as draw:
+            posterior.draws(1000)
+        known, walks = posterior.diagnostics, [mode.trajectory for mode in posterior.modes]
+        more = cost_of_more(self.fits)
+        return {
+            "predict": predict,
+            "sample_weights": sample_weights,
+            "cost": {**more, "grad_evals": more["grad_evals"] + known.grad_evals, "hvp_evals": known.hvp_evals},
+            "info": {
+                "n_maps": len(walks),
+                "walk_s": known.walk_s,
+                "latent_s": known.latent_s,
+                "refresh_s": refresh_s,
+                "draw_1000_s": draw.seconds,
+                "energy_ratio_walk": known.energy_ratio_walk,
+                "walk_settled": known.settled,
+                "walk_steps": len(walks[0].history),
+                "walk_undone": known.undone,
+                "walk_heat": known.heat,
+                "bandwidth": posterior.latent_posterior.density.bandwidth,
+                "draw_distance": draw_distance(posterior.latent_posterior, n, task.seed),
+                **self.beside_the_walk(predict),
+            },
+        }
+
+    def beside_the_walk(self, predict: Callable[[Tensor], Prediction]) -> dict[str, float]:
+        """Return how the predictive differs from the walk's own; of tables, since it takes all snapshots."""
+        task, posterior = self.task, self.posterior
+        if task.architecture is not None:
+            return {}
+        networks, walks = [mode.network for mode in posterior.modes], [mode.trajectory for mode in posterior.modes]
+        weights = torch.cat([walk.weights for walk in walks])  # perceptrons: one network runs them all
+        walked = mixture_prediction(networks[0], weights, task.x_test, task.noise_std)
         distance = total_variation if task.kind == "classification" else total_variation_density
         known = posterior.diagnose((task.x_test, task.y_test))
-        with Meter() as draw:
-            latent.sample(1000, seed=task.seed)
         return {
-            "predict": lambda x: mixture_prediction(network, weights, x, task.noise_std),
-            "sample_weights": lambda n: latent.sample(n, seed=task.seed),
-            "cost": {"grad_evals": known.grad_evals, "hvp_evals": known.hvp_evals},
-            "info": {
-                "walk_s": walk.seconds,
-                "latent_s": latent.seconds,
-                "draw_1000_s": draw.seconds,
-                "tv_walk": distance(decoded, walked),
-                "nll_walk": evaluate(walked, task.y_test)["nll"],
-                "energy_ratio_walk": walk.energy_ratio,
-                "walk_settled": walk.settled,
-                "walk_steps": len(walk.history),
-                "walk_undone": walk.undone,
-                "bandwidth": latent.density.bandwidth,
-                "draw_distance": draw_distance(latent, self.n_samples, task.seed),
-                "r_hat": known.r_hat_median,
-            },
+            "tv_walk": distance(predict(task.x_test), walked),
+            "nll_walk": evaluate(walked, task.y_test)["nll"],
+            "r_hat": known.r_hat_median,
         }
 
 

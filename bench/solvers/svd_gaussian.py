@@ -22,6 +22,12 @@ class Solver(BaseSolver):
     requirements = ["pip::torch"]
     parameters = {"rank": [LatentSettings().rank], "n_samples": [300]}
 
+    def skip(self, task: Task, map_fit: MapFit) -> tuple[bool, str | None]:
+        """Skip images: the control belongs to walks on all data."""
+        if task.architecture is not None:
+            return True, "the control of the second stage is run on tables only"
+        return False, None
+
     def set_objective(self, task: Task, map_fit: MapFit) -> None:
         """Take the task and its MAP."""
         self.task, self.map_fit = task, map_fit

@@ -2,46 +2,93 @@
 
 from typing import Any
 
+import torch
 from benchopt import BaseSolver
 
-from benchmark_utils.mixture import mixture_prediction
-from benchmark_utils.shared_map import shared_energy
+from benchmark_utils.modes import (
+    batch_size_of_walk,
+    cost_of_more,
+    map_fits,
+    particles_of,
+    prediction_of,
+    schedule_of,
+    thinned,
+)
 from benchmark_utils.task import Task
-from fiberbnn import MapFit, Network, WalkSchedule, WalkSettings, walk_from
+from fiberbnn import Energy, MapFit, MinibatchEnergy, Network, Trajectory, WalkSchedule, WalkSettings, walk_from
+from fiberbnn.data import ExamplesInMemory
+from fiberbnn.predictive import outputs_of
 
 
 class Solver(BaseSolver):
-    """The first stage of MetricBNN with the library's defaults."""
+    """The first stage of MetricBNN with the library's defaults; several short walks on minibatches for images.
+
+    Further MAPs are those of an ensemble's members; their seconds and gradients are charged.
+    """
 
     name = "walk"
     sampling_strategy = "run_once"
     requirements = ["pip::torch"]
-    parameters = {"drift": ["persistent"], "metropolis": [False]}
+    parameters = {"drift": ["persistent"], "metropolis": [False], "n_maps": ["auto"]}
+
+    def skip(self, task: Task, map_fit: MapFit) -> tuple[bool, str | None]:
+        """Skip what minibatches do not allow."""
+        if self.metropolis and batch_size_of_walk(task) is not None:
+            return True, "minibatches give no acceptance probability, so there is no Metropolis rule on images"
+        return False, None
 
     def set_objective(self, task: Task, map_fit: MapFit) -> None:
         """Take the task and its MAP."""
         self.task, self.map_fit = task, map_fit
 
     def pre_run_hook(self, _: Any) -> None:
-        """Pay for first calls outside the clock, with a walk of four steps."""
-        walk_from(shared_energy(self.task, self.map_fit), self.map_fit.weights, schedule=WalkSchedule(max_steps=4))
+        """Get other MAPs that are wanted, and pay for first calls outside the clock, with a walk of four steps."""
+        self.fits = map_fits(self.task, self.map_fit, self.n_maps)
+        self.walk_of(self.map_fit, 0, WalkSchedule(max_steps=4))
 
     def run(self, _: Any) -> None:
-        """Walk."""
-        energy = shared_energy(self.task, self.map_fit)
+        """Walk from each MAP."""
+        self.walks = [self.walk_of(fit, number, schedule_of(self.task)) for number, fit in enumerate(self.fits)]
+
+    def walk_of(self, fit: MapFit, number: int, schedule: WalkSchedule) -> Trajectory:
+        """Return the walk from one MAP."""
+        task, size = self.task, batch_size_of_walk(self.task)
+        network, likelihood, tau = Network(fit.model), task.likelihood(), task.prior_precision
+        energy: Energy | MinibatchEnergy
+        if size is None:
+            energy = Energy(network, likelihood, task.x_train, task.y_train, tau)
+        else:
+            examples = ExamplesInMemory(task.x_train, task.y_train)
+            energy = MinibatchEnergy(network, likelihood, examples, tau, batch_size=size, seed=task.seed)
         settings = WalkSettings(drift=self.drift, metropolis=self.metropolis)
-        self.walk = walk_from(energy, self.map_fit.weights, settings=settings, seed=self.task.seed)
+        return walk_from(
+            energy, fit.weights, n_particles=particles_of(task), settings=settings, schedule=schedule,
+            seed=task.seed + number,
+        )  # fmt: skip
 
     def get_result(self) -> dict[str, Any]:
-        """Return the mixture of the networks that the walk visited."""
-        walk, network, noise_std = self.walk, Network(self.map_fit.model), self.task.noise_std
+        """Return the mixture of the networks that the walks visited."""
+        walks, task = self.walks, self.task
+        networks = [Network(fit.model) for fit in self.fits]
+
+        def outputs(x: torch.Tensor) -> torch.Tensor:
+            pairs = zip(networks, walks, strict=True)
+            return torch.cat([outputs_of(network, thinned(task, walk.weights), x) for network, walk in pairs])
+
+        weights, more = torch.cat([walk.weights for walk in walks]), cost_of_more(self.fits)
         return {
-            "predict": lambda x: mixture_prediction(network, walk.weights, x, noise_std),
-            "sample_weights": lambda n: walk.weights,
-            "cost": {"grad_evals": walk.cost.grad_evals, "hvp_evals": walk.cost.hvp_evals},
+            "predict": lambda x: prediction_of(outputs, x, task.noise_std),
+            "sample_weights": lambda n: weights,
+            "cost": {
+                **more,
+                "grad_evals": more["grad_evals"] + sum(walk.cost.grad_evals for walk in walks),
+                "hvp_evals": sum(walk.cost.hvp_evals for walk in walks),
+            },
             "info": {
-                "walk_settled": walk.settled,
-                "walk_steps": len(walk.history),
-                "walk_undone": walk.undone,
+                "n_maps": len(walks),
+                "walk_settled": all(walk.settled for walk in walks),
+                "walk_steps": len(walks[0].history),
+                "walk_undone": sum(walk.undone for walk in walks) / len(walks),
+                "walk_heat": sum(walk.heat for walk in walks) / len(walks),
             },
         }

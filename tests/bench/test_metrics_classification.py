@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, brier_score_loss, log_loss
 
 from benchmark_utils.metrics import METRICS, evaluate
+from benchmark_utils.metrics_classification import reliability
 from benchmark_utils.prediction import Prediction
 
 COLUMNS = ["nll", "brier", "accuracy", "ece"]
@@ -63,6 +64,33 @@ def test_a_confidence_on_an_edge_belongs_to_the_bin_below() -> None:
     top = torch.stack([edge, edge - 0.01])
     prediction = Prediction(log_probs=torch.stack([top, 1 - top], -1).log()[None])
     assert evaluate(prediction, torch.tensor([0, 1]))["ece"] == pytest.approx(float((2 * edge - 0.01 - 1) / 2))
+
+
+def test_the_bins_of_a_reliability_diagram_give_the_ece() -> None:
+    prediction, y = random_case(4, 300, 5, seed=1)
+    bins = reliability(prediction, y)
+    assert bins["count"].sum() == 300
+    filled = bins["count"] > 0
+    assert bool(bins["confidence"][~filled].isnan().all() & bins["accuracy"][~filled].isnan().all())
+    gaps = bins["count"] / 300 * (bins["accuracy"] - bins["confidence"]).abs()
+    assert float(gaps[filled].sum()) == pytest.approx(evaluate(prediction, y)["ece"])
+    lower = torch.arange(15)[filled] / 15
+    assert bool(((bins["confidence"][filled] > lower) & (bins["confidence"][filled] <= lower + 1 / 15)).all())
+
+
+def test_reliability_worked_by_hand() -> None:
+    top = torch.tensor([0.55, 0.59, 0.95], dtype=torch.float64)
+    prediction = Prediction(log_probs=torch.stack([top, 1 - top], -1).log()[None])
+    bins = reliability(prediction, torch.tensor([0, 1, 0]))
+    assert bins["count"].tolist() == [0] * 8 + [2] + [0] * 5 + [1]
+    assert bins["confidence"][[8, 14]].tolist() == pytest.approx([0.57, 0.95])
+    assert bins["accuracy"][[8, 14]].tolist() == [0.5, 1.0]
+
+
+def test_only_the_columns_asked_for_are_computed() -> None:
+    prediction, y = random_case(2, 10, 3, seed=0)
+    every = evaluate(prediction, y)
+    assert evaluate(prediction, y, columns=("nll", "ece")) == {name: every[name] for name in ("nll", "ece")}
 
 
 @pytest.mark.parametrize("n_classes", [2, 4, 10])

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from scipy import stats
 
 from benchmark_utils.prediction import Prediction
 
@@ -48,6 +49,43 @@ def test_function_sd_means_the_same_for_many_samples_and_for_one_gaussian() -> N
         assert float(prediction.function_sd(0.1)) == pytest.approx(math.sqrt(8 / 3), rel=1e-6)
     noise_alone = Prediction(mean=torch.zeros(1, 1), variance=torch.full((1, 1), 0.01))
     assert float(noise_alone.function_sd(0.1)) == pytest.approx(0, abs=1e-4)
+
+
+def test_entropy_parts_are_those_of_scipy_and_add_up() -> None:
+    generator = torch.Generator().manual_seed(0)
+    log_probs = (3 * torch.randn(7, 20, 4, generator=generator, dtype=torch.float64)).log_softmax(-1)
+    prediction = Prediction(log_probs=log_probs)
+    probabilities = log_probs.exp().numpy()
+    total = stats.entropy(probabilities.mean(0), axis=-1)
+    aleatoric = stats.entropy(probabilities, axis=-1).mean(0)
+    assert prediction.entropy().tolist() == pytest.approx(total.tolist())
+    assert prediction.expected_entropy().tolist() == pytest.approx(aleatoric.tolist())
+    assert prediction.mutual_information().tolist() == pytest.approx((total - aleatoric).tolist())
+
+
+def test_samples_that_contradict_each_other_are_all_epistemic_and_equal_ones_not_at_all() -> None:
+    sure = torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]]]).log()  # probabilities of zero: no NaN
+    assert Prediction(log_probs=sure).expected_entropy().tolist() == [0.0]
+    assert Prediction(log_probs=sure).mutual_information().tolist() == pytest.approx([math.log(2)])
+    equal = torch.tensor([0.7, 0.2, 0.1]).log().expand(5, 4, 3)
+    found = Prediction(log_probs=equal).mutual_information()
+    assert (found >= 0).all()  # though rounding could go below
+    assert found.max() < 1e-12
+
+
+def test_one_sample_has_no_mutual_information() -> None:
+    prediction = Prediction(log_probs=torch.full((1, 3, 2), 0.5).log())
+    assert prediction.mutual_information().isnan().tolist() == [True] * 3
+    assert prediction.entropy().tolist() == pytest.approx([math.log(2)] * 3)
+
+
+def test_confident_examples_keep_their_order_where_the_probability_rounds_to_one() -> None:
+    margins = torch.tensor([40.0, 45.0, 60.0], dtype=torch.float64)
+    log_probs = torch.stack([margins, torch.zeros(3, dtype=torch.float64)], -1).log_softmax(-1)[None]
+    entropy = Prediction(log_probs=log_probs).entropy()
+    assert entropy.tolist() == sorted(entropy.tolist(), reverse=True)
+    assert len(set(entropy.tolist())) == 3
+    assert float(entropy[2]) == pytest.approx(61 * math.exp(-60), rel=0.01)  # q (1 - log q) for a small q
 
 
 def test_everything_is_float64_and_without_gradient() -> None:

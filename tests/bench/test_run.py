@@ -98,6 +98,36 @@ NOT_IMPORTED = """
         name = "{name}"
 """
 
+STRIPES = '''
+    import torch
+    from benchmark_utils.ood_sets import OodSet, Scale
+    from benchmark_utils.shifts import Shift, blur
+    from benchmark_utils.task import Task
+    from benchopt import BaseDataset
+
+    class Dataset(BaseDataset):
+        """Images of 28 x 28: stripes along or across, for the small network; dots are foreign."""
+
+        name = "stripes"
+        parameters = {"seed": [0]}
+
+        def get_data(self):
+            across = (torch.arange(28) % 4 < 2).float().expand(28, 28)
+            y = torch.arange(10) % 2
+            generator = torch.Generator().manual_seed(self.seed)
+            x = torch.stack([across.T if label else across for label in y])[:, None]
+            x = (0.8 * x + 0.2 * torch.rand(10, 1, 28, 28, generator=generator) - 0.5) / 0.4
+            dots = (torch.rand(9, 1, 28, 28, generator=generator).round() - 0.5) / 0.4
+            return dict(task=Task(
+                name="stripes", kind="classification", x_train=x, y_train=y, x_test=x, y_test=y, widths=(),
+                activation="", architecture="small-tanh-cnn", class_names=("across", "along"), seed=self.seed,
+                sha256="abc", expected_sha256="abc", source="here", licence="none", citation="none",
+                scale=Scale((28, 28, 1), (0.5,), (0.4,)), ood=(OodSet("dots", "far", lambda: dots),),
+                ood_missing={"svhn": "no network"}, n_shifted=6,
+                shifts=tuple(Shift("blur", s, "pixels", lambda x, s=s: blur(x, s)) for s in (1.0, 2.0)),
+            ))
+'''
+
 TOO_SURE = '''
     import torch
     from benchmark_utils.prediction import Prediction
@@ -122,6 +152,38 @@ TOO_SURE = '''
 
             return dict(predict=predict, sample_weights=lambda n: None, cost={}, info={})
 '''
+
+
+def test_a_run_on_images_leaves_detection_shifts_and_their_figures(tiny):
+    tiny.add("datasets/tiny.py", STRIPES)
+    tiny.add_noisy("walk", sds=(0.1,))
+    tiny.add_noisy("swag", sds=(0.01,))
+    assert tiny.run() == 0
+
+    rows = pd.read_parquet(tiny.output / "rows.parquet")
+    assert (rows["task"] == "stripes").all()
+    assert (rows["status"] == "done").all()
+    assert rows[["auroc_dots_msp", "fpr95_dots_entropy", "aupr_in_dots_mi", "aupr_out_far_mi"]].notna().all(axis=None)
+    assert rows[["nll_blur_1", "accuracy_blur_2", "ece_blur_2", "nll_shifted", "nll_unshifted"]].notna().all(axis=None)
+    assert rows["auroc_near_msp"].isna().all()
+    assert (rows["n_dots"] == 9).all()
+    assert (rows["n_shifted"] == 6).all()
+    assert set(rows["ood_missing"]) == {"svhn: no network"}
+    with np.load(tiny.output / "arrays.npz") as arrays:
+        prefix = "stripes/walk/sd=0.1"
+        assert arrays[f"{prefix}/roc/dots"].shape[0] == 2
+        assert arrays[f"{prefix}/reliability/count"].sum() == 10
+        area = rows.set_index("method").loc["walk", "auroc_dots_entropy"]
+        assert float(arrays[f"{prefix}/auroc/dots"]) == pytest.approx(area)
+        assert not [name for name in arrays if name.endswith("x_train")]
+    for name in ("reliability.png", "ood_roc.png", "shift.png", "benchopt.html"):
+        assert (tiny.output / name).stat().st_size > 5000, name
+    assert not (tiny.output / "uncertainty_maps.png").exists()
+    assert "AUROC far" in (tiny.output / "table.md").read_text()
+    assert "score mi" in (tiny.output / "ood.md").read_text()
+    assert "## stripes (against dots)" in (tiny.output / "targets.md").read_text()
+    page = (tiny.output / "benchopt.html").read_text()
+    assert all(f'"{name}_stripes"' in page for name in ("reliability", "ood_roc", "shift"))
 
 
 def test_a_run_leaves_rows_table_figures_and_page(tiny, plane, capsys):

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from fiberbnn import Ranks, WalkSchedule, run, walk_from
 from fiberbnn.adaptation import ScaleAdaptation, StepSizeAdaptation, has_settled
 
 P = 100
@@ -60,31 +61,61 @@ def test_scale_is_the_inverse_root_of_the_hessian_diagonal_of_a_gaussian():
     hessian = root @ root.T + torch.diag(torch.tensor([1.0, 2.0, 4.0, 50.0, 1e3, 1e4], dtype=torch.float64))
     factor = torch.linalg.cholesky(torch.linalg.inv(hessian))
     n_particles, n_steps = 200, 40
-    adaptation = ScaleAdaptation(prior_precision=1.0)
+    adaptation = ScaleAdaptation(1.0, Ranks())
     for _ in range(n_steps):
         noise = torch.randn(n_particles, 6, generator=generator, dtype=torch.float64)
         adaptation.update(noise @ factor.T @ hessian)  # gradients H w of draws w from the Gaussian
-    curvature = adaptation.scale() ** -2
-    # The mean square of n draws has the relative standard error sqrt(2 / n); half of the steps count.
-    error = (curvature / hessian.diagonal() - 1) / math.sqrt(2 / (n_particles * n_steps / 2))
+    curvature = adaptation.scale(torch.float64) ** -2
+    # The mean square of n draws has the relative standard error sqrt(2 / n).
+    error = (curvature / hessian.diagonal() - 1) / math.sqrt(2 / (n_particles * n_steps))
     assert error.abs().max() < 4
 
 
-def test_only_the_later_half_counts_and_then_it_begins_anew():
-    adaptation = ScaleAdaptation(prior_precision=1e-6)
-    for size in (1e6, 1e6, 2.0, 2.0):
+def test_all_steps_since_the_last_call_count_and_then_it_begins_anew():
+    adaptation = ScaleAdaptation(1e-6, Ranks())
+    for size in (1.0, 7.0):
         adaptation.update(torch.full((3, 2), size))
-    torch.testing.assert_close(adaptation.scale(), torch.full((2,), 0.5))
+    torch.testing.assert_close(adaptation.scale(torch.float32), torch.full((2,), 0.2))  # 25 on average
     adaptation.update(torch.full((3, 2), 4.0))
-    torch.testing.assert_close(adaptation.scale(), torch.full((2,), 0.25))
+    torch.testing.assert_close(adaptation.scale(torch.float64), torch.full((2,), 0.25, dtype=torch.float64))
     with pytest.raises(ValueError, match="no gradients"):
-        adaptation.scale()
+        adaptation.scale(torch.float32)
+
+
+def test_the_walk_learns_its_scale_at_doubling_times_from_the_later_half_of_the_steps(classification, monkeypatch):
+    events = []
+
+    class Watched(ScaleAdaptation):
+        def update(self, gradient):
+            events.append("update")
+            super().update(gradient)
+
+        def scale(self, dtype):
+            events.append("scale")
+            return super().scale(dtype)
+
+    class Counted(StepSizeAdaptation):
+        def update(self, acceptance):  # once a step, before the gradients are taken in
+            events.append("step")
+            super().update(acceptance)
+
+    monkeypatch.setattr(run, "ScaleAdaptation", Watched)
+    monkeypatch.setattr(run, "StepSizeAdaptation", Counted)
+    schedule = WalkSchedule(max_steps=36, min_warmup=14, n_snapshots=1, least_ratio=1e9)
+    found = walk_from(classification.energy(), classification.map_fit.weights, n_particles=3, schedule=schedule)
+    assert not found.settled  # 18 steps of warm-up, a third of 14 before the first renewal
+    steps, taken_in, renewals = 0, [], []
+    for event in events:
+        steps += event == "step"
+        {"step": [], "update": taken_in, "scale": renewals}[event].append(steps)
+    assert taken_in == [3, 4, 7, 8, 13, 14, 15, 16]
+    assert renewals == [4, 8, 16]
 
 
 def test_no_scale_is_longer_than_the_priors():
-    adaptation = ScaleAdaptation(prior_precision=4.0)
+    adaptation = ScaleAdaptation(4.0, Ranks())
     adaptation.update(torch.zeros(3, 2))
-    torch.testing.assert_close(adaptation.scale(), torch.full((2,), 0.5))
+    torch.testing.assert_close(adaptation.scale(torch.float32), torch.full((2,), 0.5))
 
 
 def test_a_flat_energy_at_equipartition_has_settled():

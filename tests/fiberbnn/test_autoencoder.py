@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fiberbnn import AutoencoderSettings, Basis, Gaussian, walk_from
+from fiberbnn import AutoencoderSettings, Basis, Energy, Gaussian, walk_from
 from fiberbnn.autoencoder import Autoencoder, BentLinear, fit_autoencoder
 
 
@@ -15,11 +15,16 @@ def walked(regression):
     return trajectory, basis, basis.encode(trajectory.weights)
 
 
-def fit(regression, walked, **settings):
+def of_steps(steps: int, **settings) -> AutoencoderSettings:
+    """Settings for so many steps, whatever the losses; the rate falls in the second half."""
+    defaults = {"latent_size": 6, "jitter": 0.0, "max_steps": steps, "decay_steps": steps // 2}
+    return AutoencoderSettings(steps=steps, **(defaults | settings))
+
+
+def fit(regression, walked, steps=60, seed=1, **settings):
     _, basis, coefficients = walked
-    energy = regression.energy()
-    chosen = AutoencoderSettings(**({"latent_size": 6, "steps": 60, "jitter": 0.0} | settings))
-    return fit_autoencoder(basis, coefficients, energy.network, energy.likelihood, energy.x, settings=chosen, seed=1)
+    chosen = of_steps(steps, **settings)
+    return fit_autoencoder(basis, coefficients, regression.energy(), settings=chosen, seed=seed)
 
 
 def reconstruction_kl(regression, walked, model) -> float:
@@ -83,12 +88,8 @@ def test_the_reconstruction_loss_bends_the_decoder_to_a_curve(regression):
     coefficients = basis.encode(weights)
     distance, losses = {}, {}
     for steps in (0, 500):
-        settings = AutoencoderSettings(
-            latent_size=1, steps=steps, learning_rate=1e-2, jitter=0.0, function=0.0, metric=0.0, batch_points=50
-        )
-        model, losses[steps] = fit_autoencoder(
-            basis, coefficients, energy.network, energy.likelihood, energy.x, settings=settings
-        )
+        settings = of_steps(steps, latent_size=1, learning_rate=1e-2, function=0.0, metric=0.0, batch_points=50)
+        model, losses[steps] = fit_autoencoder(basis, coefficients, energy, settings=settings)
         distance[steps] = float((model.decode(model.encode(coefficients)) - coefficients).square().mean())
     assert distance[500] < 0.5 * distance[0]  # no line is closer than the first
     # The loss is 1/2 |c - c^|^2 / r, a mean over a batch.
@@ -110,11 +111,10 @@ def test_the_metric_loss_keeps_distances(regression, walked):
 def test_the_function_space_loss_is_a_sum_over_the_data(regression, walked):
     # One input, once and ten times: the same batches, ten times the nats.
     _, basis, coefficients = walked
-    network, chosen = regression.energy().network, AutoencoderSettings(latent_size=6, steps=1)
-    x, likelihood = regression.x[:1], Gaussian(0.3)
+    network, x, y = regression.energy().network, regression.x[:1], regression.y[:1]
     once, ten = (
-        fit_autoencoder(basis, coefficients, network, likelihood, inputs, settings=chosen, seed=1)[1][0]["function"]
-        for inputs in (x, x.repeat(10, 1))
+        fit_autoencoder(basis, coefficients, energy, settings=of_steps(1), seed=1)[1][0]["function"]
+        for energy in (Energy(network, Gaussian(0.3), x.repeat(n, 1), y.repeat(n, 1)) for n in (1, 10))
     )
     assert ten == pytest.approx(10 * once, rel=1e-4)
 
@@ -131,6 +131,34 @@ def test_losses_fall(regression, walked):
     assert last < 0.5 * first
 
 
+@pytest.mark.parametrize("settled_share", [0.5, 0.95])
+def test_training_ends_when_the_function_loss_has_stopped_falling(regression, walked, settled_share):
+    _, losses = fit(regression, walked, steps=150, max_steps=500, decay_steps=40, settled_share=settled_share)
+    function = torch.tensor([entry["function"] for entry in losses])
+    # Looked at every 20 steps, once there are two windows of 100: the first time that the later one is not much lower.
+    times = range(200, 500, 20)
+    before, recent = ([float(function[t - lag : t - lag + 100].mean()) for t in times] for lag in (200, 100))
+    settled = (t for t, b, r in zip(times, before, recent, strict=True) if r > settled_share * b)
+    assert len(losses) == min(500, next(settled, 500) + 40)
+
+
+def test_without_that_rule_training_takes_the_fewest_steps(regression, walked):
+    _, losses = fit(regression, walked, steps=30, max_steps=500, decay_steps=10, settled_share=0.0)
+    assert len(losses) == 30
+
+
+def test_the_rate_falls_to_nothing_at_the_end(regression, walked):
+    # The last step of two fits that differ in it alone: it hardly moves anything.
+    long, short = (fit(regression, walked, steps=40, max_steps=n, decay_steps=39)[0] for n in (40, 41))
+    distances = [(a - b).abs().max() for a, b in zip(long.parameters(), short.parameters(), strict=True)]
+    assert max(distances) < 2e-3
+    first, _ = fit(regression, walked, steps=1, decay_steps=0)
+    start, _ = fit(regression, walked, steps=0)
+    # Adam's first step is as long as the rate.
+    change = (first.encoder.linear - start.encoder.linear).abs().max()
+    assert float(change) == pytest.approx(2e-3, rel=0.01)
+
+
 def test_one_seed_gives_one_autoencoder_and_leaves_torchs_generator_alone(regression, walked):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(99)
@@ -139,17 +167,7 @@ def test_one_seed_gives_one_autoencoder_and_leaves_torchs_generator_alone(regres
         assert torch.equal(torch.get_rng_state(), state)
     again, _ = fit(regression, walked, steps=5)
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
-    _, basis, coefficients = walked
-    energy = regression.energy()
-    other, _ = fit_autoencoder(
-        basis,
-        coefficients,
-        energy.network,
-        energy.likelihood,
-        energy.x,
-        settings=AutoencoderSettings(latent_size=6, steps=5, jitter=0.0),
-        seed=2,
-    )
+    other, _ = fit(regression, walked, steps=5, seed=2)
     assert not torch.equal(first.encoder.linear, other.encoder.linear)
 
 
@@ -184,6 +202,9 @@ def test_training_that_diverges_says_so(regression, walked):
         {"learning_rate": 0.0},
         {"function": -1.0},
         {"jitter": -0.1},
+        {"max_steps": 199},
+        {"decay_steps": -1},
+        {"settled_share": 1.1},
     ],
 )
 def test_settings_out_of_range_are_refused(wrong):

@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from fiberbnn import Categorical, Energy, Gaussian, MetricBNN, WalkDivergedError, fit_map, memory
-from fiberbnn import posterior as posterior_module
+from fiberbnn import mode as mode_module
 
 X, LABELS = torch.randn(12, 2, generator=torch.Generator().manual_seed(0)), torch.arange(12) % 3
 TARGETS = X.sum(1, keepdim=True)
@@ -33,7 +33,7 @@ def no_walk(monkeypatch):
     def walk_from(*args, **kwargs):
         raise AssertionError("the walk began")
 
-    monkeypatch.setattr(posterior_module, "walk_from", walk_from)
+    monkeypatch.setattr(mode_module, "walk_from", walk_from)
 
 
 def refused(data, message, *, kind="classification", error=ValueError, model=None, **options):
@@ -87,10 +87,10 @@ def test_a_one_output_network_as_classification():
     refused((X, LABELS), "A binary network needs two outputs", model=make_model(1))
 
 
-def test_outputs_that_are_not_a_row_an_example():
+def test_targets_without_the_extra_axes_of_the_outputs():
     model = nn.Sequential(nn.Linear(2, 6), nn.Unflatten(1, (2, 3)))
-    refused((X, LABELS), r"needs outputs \[N, C\].*the model gives \[12, 2, 3\]", model=model)
-    refused((X, TARGETS), r"needs outputs \[N, C\]; the model gives \[12, 2, 3\]", model=model, kind="regression")
+    refused((X, LABELS), r"labels must be int64 \[12, 2\]; got torch.int64 \[12\]", model=model)
+    refused((X, TARGETS), r"targets must be floats of shape \[12, 2, 3\].*got torch.float32 \[12, 1\]", model=model, kind="regression")
 
 
 def test_rows_that_do_not_pair():
@@ -253,8 +253,8 @@ def test_energies_that_diverge(monkeypatch, quick):
 @pytest.mark.parametrize(
     ("x", "message"),
     [
-        (X[:0], "x is empty, or holds NaN or infinite values"),
-        (spoiled(X, math.nan), "x is empty, or holds NaN or infinite values"),
+        (X[:0], "the inputs are empty: x has no rows"),
+        (spoiled(X, math.nan), "inputs hold 4 NaN or infinite values"),
         (torch.zeros(4, 5), r"x must be \[N, 2\]"),
     ],
 )

@@ -154,7 +154,7 @@ def test_a_metropolis_walk_that_adapts_by_itself_has_the_closed_form(conjugate):
 @pytest.mark.parametrize("density", ["gaussian", "kde"])
 @pytest.mark.parametrize("steps", [0, 200])
 def test_decoded_samples_have_the_closed_form(conjugate, walked, density, steps):
-    settings = LatentSettings(density=density, autoencoder=AutoencoderSettings(steps=steps))
+    settings = LatentSettings(density=density, autoencoder=AutoencoderSettings(steps=steps, max_steps=steps))
     latent = LatentPosterior.fit(walked.weights, conjugate.energy, scale=walked.scale, settings=settings, seed=3)
     drawn = moments(latent.sample(20_000, seed=4)[:, None], conjugate.mean)
     # What the walk did not know, the decoded samples cannot.

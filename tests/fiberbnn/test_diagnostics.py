@@ -7,8 +7,10 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
-from fiberbnn import Diagnostics, walk_from
-from fiberbnn.diagnostics import judged, warnings_of
+from fiberbnn import Diagnostics, Likelihood, Network, Trajectory, walk_from
+from fiberbnn import diagnostics
+from fiberbnn.diagnostics import warnings_of
+from fiberbnn.mode import Mode
 from fiberbnn.predictive import predictive_nll, split_r_hat, spread
 
 GOOD = Diagnostics(
@@ -93,6 +95,14 @@ def walked(problem):
     return walk_from(problem.energy(), problem.map_fit.weights, n_particles=12)
 
 
+def judged(
+    d: Diagnostics, network: Network, likelihood: Likelihood, samples: torch.Tensor, walk: Trajectory | None, x, y
+) -> Diagnostics:
+    """The diagnostics of a posterior of one mode, whose samples predict."""
+    mode = Mode(network, latent=None, trajectory=walk)  # samples are given: nothing is decoded
+    return diagnostics.judged(d, [mode], (1.0,), likelihood, network(samples, x), x, y)
+
+
 def test_numbers_are_those_of_the_predictions(problem, walked):
     network, likelihood, x, y = problem.energy().network, problem.likelihood, problem.x[::3], problem.y[::3]
     samples = walked.weights[::2]
@@ -157,5 +167,5 @@ def test_targets_that_are_not_finite_are_refused(regression):
     network = regression.energy().network
     y = regression.y.clone()
     y[3] = math.nan
-    with pytest.raises(ValueError, match="targets hold NaN"):
+    with pytest.raises(ValueError, match="targets hold 1 NaN or infinite values"):
         judged(Diagnostics(), network, regression.likelihood, network.weights[None], None, regression.x, y)

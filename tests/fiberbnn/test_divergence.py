@@ -7,12 +7,12 @@ import torch
 
 from fiberbnn import Energy, WalkDivergedError, WalkSchedule, WalkSettings, walk_from
 
-K = 6
+K, PRODUCTS = 6, 20  # particles; Hessian-vector products before the walk, a call each
 SHORT = WalkSchedule(max_steps=40, min_warmup=10, n_snapshots=5)
 
 
 class Broken(Energy):
-    """An energy that is NaN but for its first calls."""
+    """An energy that is NaN but for its first calls by the walk."""
 
     good_calls = 1
 
@@ -24,7 +24,7 @@ class Broken(Energy):
 
 def broken(problem, good_calls: int) -> Energy:
     energy = Broken(problem.energy().network, problem.likelihood, problem.x, problem.y)
-    energy.good_calls = good_calls
+    energy.good_calls = PRODUCTS + good_calls
     return energy
 
 
@@ -50,7 +50,7 @@ class Stuck(Broken):
 
 def walk_with_stuck(problem, good_calls: int, bad_calls: int = 1000, **settings):
     energy = Stuck(problem.energy().network, problem.likelihood, problem.x, problem.y)
-    energy.good_calls, energy.bad_calls = good_calls, bad_calls
+    energy.good_calls, energy.bad_calls = PRODUCTS + good_calls, bad_calls
     schedule = WalkSchedule(max_steps=60, min_warmup=100, n_snapshots=4)
     chosen = WalkSettings(**settings)
     return walk_from(

@@ -38,7 +38,7 @@ def test_the_diagnostics_of_a_good_fit_raise_no_warning(problem, full):
     assert d.settled
     assert d.lost == 0
     # The check of the minimum, the walk, and batches of points and inputs in passes over the data.
-    batches = math.ceil(200 * 32 * 64 / len(problem.x))
+    batches = math.ceil(len(full.latent_posterior.losses) * 32 * 64 / len(problem.x))
     assert d.grad_evals == 1 + 16 + full.trajectory.cost.grad_evals + batches
     assert full.trajectory.cost.grad_evals <= 9000
     assert d.hvp_evals == 20

@@ -1,7 +1,6 @@
 """A module as a function of flat weights, against the module itself with those weights loaded."""
 
 import copy
-from typing import Any
 
 import pytest
 import torch
@@ -131,32 +130,12 @@ OTHERS = {
 }
 MODELS = {**{name: make for name, (make, _) in PERCEPTRONS.items()}, **OTHERS}
 
-# torch's batching of LSTM cells on the CPU falls back to a loop, and says so.
-pytestmark = pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")
-
-
-# What torch.func.vmap cannot run yet; their energies and gradients work (test_energy.py).
-UNBATCHED = {
-    "lstm": "vmap has no batching rule for the LSTM without derivatives",
-    "attention": "the fast path of attention has no derivative under vmap",
-}
-
-
-def make_model(name: str) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(5)
-        return MODELS[name]()
-
 
 @pytest.fixture(params=MODELS)
 def model(request):
-    return make_model(request.param)
-
-
-def all_but(*names: str) -> list[Any]:
-    """Parameters for every model; those named are expected to fail, for the reason in UNBATCHED."""
-    marks = {n: pytest.mark.xfail(raises=RuntimeError, reason=UNBATCHED[n]) for n in names}
-    return [pytest.param(name, marks=marks.get(name, ())) for name in MODELS]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        return MODELS[request.param]()
 
 
 def inputs(dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -183,10 +162,8 @@ def test_weights_are_in_torchs_order(model):
     assert network.n_params == sum(p.numel() for p in trainable)
 
 
-@pytest.mark.parametrize("name", all_but("lstm"))
 @torch.no_grad()
-def test_outputs_are_those_of_the_module_with_the_weights_loaded(name):
-    model = make_model(name)
+def test_outputs_are_those_of_the_module_with_the_weights_loaded(model):
     network = Network(model)
     weights, x = draws(network), inputs()
     expected = torch.stack([loaded(model, w)(x) for w in weights])
@@ -205,9 +182,8 @@ def test_module_carries_the_weights(model):
     assert torch.equal(network.weights, Network(model).weights)
 
 
-@pytest.mark.parametrize("name", all_but("lstm", "attention"))
-def test_apply_each_is_differentiable(name):
-    network = Network(make_model(name))
+def test_apply_each_is_differentiable(model):
+    network = Network(model)
     weights, x = draws(network).requires_grad_(), inputs()
     (gradient,) = torch.autograd.grad(network.apply_each(weights, x).square().sum(), weights)
     single = weights.detach()[1].requires_grad_()
@@ -257,20 +233,33 @@ def test_double_weights_give_double_outputs():
     assert network(draws(network), inputs(torch.float64)).dtype == torch.float64
 
 
-@pytest.mark.parametrize("shape", [(17,), (0, 17), (2, 16), (1, 2, 17)])
-def test_weights_of_a_wrong_shape_are_refused(shape):
-    network = Network(nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 2)))
-    assert network.n_params == 17
-    with pytest.raises(ValueError, match=r"weights must be \[S, 17\]"):
-        network(torch.zeros(shape), torch.zeros(N, 2))
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.half])
+def test_models_of_16_bits_are_computed_in_float32(dtype):
+    model = batch_norm().to(dtype)
+    network = Network(model)
+    assert network.weights.dtype == torch.float32
+    raised = copy.deepcopy(model).float().eval()
+    x = inputs().to(dtype)
+    expected = raised(x.float())
+    torch.testing.assert_close(network(network.weights[None], network.prepare(x))[0], expected)
+    torch.testing.assert_close(network.module(network.weights)(x.float()), expected)
+    assert all(p.dtype == dtype for p in model.parameters())
 
 
-def test_weights_of_two_dtypes_are_refused():
-    model = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2).double())
-    with pytest.raises(ValueError, match="share a dtype"):
-        Network(model)
+def test_a_mixed_model_of_16_and_32_bits_is_one_vector():
+    model = nn.Sequential(nn.Linear(3, 4).bfloat16(), nn.LayerNorm(4), nn.Linear(4, 2).bfloat16())
+    assert Network(model).weights.dtype == torch.float32
 
 
-def test_something_that_is_not_a_module_is_refused():
-    with pytest.raises(TypeError, match=r"torch\.nn\.Module; got function"):
-        Network(lambda x: x)
+def test_prepare_moves_floats_to_the_dtype_of_the_weights():
+    network = Network(nn.Linear(3, 2).double())
+    prepared = network.prepare({"x": torch.ones(2, 3), "ids": torch.tensor([1, 2])})
+    assert [tensor.dtype for tensor in prepared.values()] == [torch.float64, torch.int64]
+
+
+def test_a_perceptron_over_an_extra_axis_runs_without_the_operations_for_rows():
+    network = Network(PERCEPTRONS["tanh"][0]())
+    x = torch.randn(N, 4, 3, generator=torch.Generator().manual_seed(6))
+    assert network.layout_for(x) is None
+    assert network.layout_for(x[:, 0]) is network.mlp_layout
+    torch.testing.assert_close(network(draws(network), x)[:, :, 2], network(draws(network), x[:, 2]))

@@ -18,7 +18,7 @@ from fiberbnn import (
     WalkSettings,
     fit_map,
 )
-from fiberbnn import posterior as posterior_module
+from fiberbnn import mode as mode_module
 
 # Fits of this file are too short to be right, and say so.
 pytestmark = pytest.mark.filterwarnings(
@@ -39,6 +39,11 @@ def test_fit_returns_itself_and_samples_have_the_weights_shape(problem, fitted):
     assert fitted.trajectory.weights.shape == (8 * 5, n_params)
     assert fitted.latent_posterior.seconds > 0
     assert torch.equal(fitted.latent_posterior.basis.scale, fitted.trajectory.scale)
+    assert len(fitted.modes) == 1
+    assert fitted.modes[0].trajectory is fitted.trajectory
+    for name in ("latent_posterior", "trajectory", "likelihood", "network"):
+        with pytest.raises(AttributeError):
+            setattr(fitted, name, None)
 
 
 def test_the_averaged_predictive_is_the_mean_of_the_samples(problem, fitted):
@@ -130,7 +135,8 @@ def test_likelihoods_can_be_given_as_objects(problem, quick, fitted):
 
 def test_noise_is_fitted_to_the_residuals_where_none_is_given(regression, quick):
     posterior = MetricBNN(regression.map_fit.model, "regression", **quick)
-    assert posterior.likelihood is None
+    with pytest.raises(RuntimeError, match=r"noise has not been fitted yet: call fit\(train_data\) first"):
+        _ = posterior.likelihood
     posterior.fit((regression.x, regression.y))
     with torch.no_grad():
         residuals = regression.map_fit.model(regression.x) - regression.y
@@ -174,9 +180,11 @@ def test_a_network_that_is_no_perceptron_fits_too(classification, quick):
 
 def test_the_state_dict_holds_the_posterior(fitted):
     state = fitted.state_dict()
-    assert torch.equal(state["map_weights"], fitted.network.weights)
-    assert {name.split(".")[0] for name in state} == {"map_weights", "basis", "autoencoder", "density"}
-    assert torch.equal(state["density.points"], fitted.latent_posterior.density.points)
+    own = [state[f"mode0.model.{name}"].flatten() for name, _ in fitted.network.model.named_parameters()]
+    assert torch.equal(torch.cat(own), fitted.network.weights)
+    assert {name.split(".")[0] for name in state} == {"mode0"}
+    assert {name.split(".")[1] for name in state} == {"model", "basis", "autoencoder", "density"}
+    assert torch.equal(state["mode0.density.points"], fitted.latent_posterior.density.points)
 
 
 @pytest.mark.parametrize("call", ["sample", "predictive_samples", "__call__", "diagnose", "state_dict", "save"])
@@ -198,16 +206,18 @@ def test_a_failed_fit_leaves_the_posterior_as_it_was(regression, quick, monkeypa
     def fail(*args, **kwargs):
         raise RuntimeError("out of luck")
 
-    whole = posterior_module.walk_from
-    monkeypatch.setattr(posterior_module, "walk_from", fail)
+    whole = mode_module.walk_from
+    monkeypatch.setattr(mode_module, "walk_from", fail)
     with pytest.raises(RuntimeError, match="out of luck"):
         posterior.fit((regression.x, regression.y))
-    assert posterior.likelihood is None
+    with pytest.raises(RuntimeError, match="noise has not been fitted yet"):
+        _ = posterior.likelihood
+    assert posterior.modes == ()
     assert posterior.trajectory is None
-    monkeypatch.setattr(posterior_module, "walk_from", whole)
+    monkeypatch.setattr(mode_module, "walk_from", whole)
     posterior.fit((regression.x, regression.y))
     before = posterior.predictive_samples(regression.x, 3)
-    monkeypatch.setattr(posterior_module, "walk_from", fail)
+    monkeypatch.setattr(mode_module, "walk_from", fail)
     with pytest.raises(RuntimeError, match="out of luck"):
         posterior.fit((regression.x, regression.y))
     assert torch.equal(posterior.predictive_samples(regression.x, 3), before)

@@ -84,7 +84,8 @@ def test_a_float64_model_gets_a_float64_posterior(problem, fitted, path):
 def test_a_stretched_density_is_kept(problem, fitted, tmp_path):
     latent = fitted.latent_posterior
     stretched = copy.copy(fitted)
-    stretched.latent_posterior = replace(latent, density=replace(latent.density, stretch=0.7))
+    latent = replace(latent, density=replace(latent.density, stretch=0.7))
+    stretched.modes = (replace(fitted.modes[0], latent=latent),)
     stretched.save(tmp_path / "p.safetensors")
     loaded = MetricBNN.load(tmp_path / "p.safetensors", untrained(problem))
     assert torch.equal(loaded.predictive_samples(problem.x, 3), stretched.predictive_samples(problem.x, 3))
@@ -175,8 +176,14 @@ def test_another_architecture_is_refused(path, model):
 
 
 def test_a_newer_format_is_refused(problem, path):
-    rewrite(path, version="2")
-    with pytest.raises(ValueError, match="format version 2, this fiberbnn reads up to 1: upgrade fiberbnn"):
+    rewrite(path, version=str(saved.VERSION + 1))
+    with pytest.raises(ValueError, match="format version 3, this fiberbnn reads up to 2: upgrade fiberbnn"):
+        MetricBNN.load(path, untrained(problem))
+
+
+def test_an_early_format_is_refused(problem, path):
+    rewrite(path, version="1")
+    with pytest.raises(ValueError, match="format version 1 of an early fiberbnn, which is no longer read: fit again"):
         MetricBNN.load(path, untrained(problem))
 
 

@@ -9,18 +9,16 @@ from torch import Tensor
 from fiberbnn import WalkSettings
 from fiberbnn.streams import Stream
 from fiberbnn_kernels import philox_normal
+from tests.fiberbnn.conftest import Quartic
 
 P = 5  # the toy walk's weights
 
 
-class Cliff:
+class Cliff(Quartic):
     """The toy energy up to a wall, behind which nothing is finite."""
 
-    def __init__(self, toy) -> None:
-        self.inner, self.network = toy.energy(), toy.energy.network
-
     def value_and_grad(self, weights: Tensor) -> tuple[Tensor, Tensor]:
-        value, gradient = self.inner.value_and_grad(weights)
+        value, gradient = super().value_and_grad(weights)
         beyond = weights[:, 0] > 1.0
         return value.masked_fill(beyond, math.nan), gradient.masked_fill(beyond[:, None], math.inf)
 
@@ -29,7 +27,7 @@ class Cliff:
     "settings", [WalkSettings(energy_error_limit=1e6), WalkSettings(drift="literal", drift_length=4.0)]
 )
 def test_a_particle_that_leaves_the_finite_is_put_back_and_flagged(toy, settings):
-    walk = toy.sampler(settings, energy=Cliff(toy), h=0.9, n_particles=50)
+    walk = toy.sampler(settings, energy=Cliff(), h=0.9, n_particles=50)
     state = walk.init(toy.start)
     after, info = walk.step(state)
     undone = ~info.moved
@@ -58,7 +56,7 @@ def test_a_particle_with_a_huge_energy_error_is_put_back_with_a_new_velocity(toy
 
 
 def test_an_infinite_energy_is_never_accepted(toy):
-    walk = toy.sampler(WalkSettings(friction=0.3, metropolis=True), energy=Cliff(toy), h=0.9, n_particles=50)
+    walk = toy.sampler(WalkSettings(friction=0.3, metropolis=True), energy=Cliff(), h=0.9, n_particles=50)
     state = walk.init(toy.start)
     for _ in range(10):
         state, info = walk.step(state)

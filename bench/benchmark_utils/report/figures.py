@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -24,7 +24,7 @@ def panels(rows: pd.DataFrame, arrays: Mapping[str, np.ndarray], methods: Sequen
         rows: as rows_from_results gives them.
         arrays: likewise.
         methods: which to show, in this order; of several variants the one with the lowest NLL.
-        needs: the array that a panel cannot do without.
+        needs: the array that a panel cannot do without; of "roc/a" and "roc/b" either, if it is "roc".
     """
     labels = method_labels(rows)
     found: Panels = {}
@@ -33,7 +33,7 @@ def panels(rows: pd.DataFrame, arrays: Mapping[str, np.ndarray], methods: Sequen
         for method, settings in best_variants(group, methods):
             prefix = f"{task}/{method}/{settings}/"
             own = {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
-            if needs in own:
+            if any(name == needs or name.startswith(f"{needs}/") for name in own):
                 found.setdefault(str(task), {})[labels[method, settings]] = own | shared
         _add_reference(found.get(str(task), {}), needs)
     return found
@@ -51,6 +51,22 @@ def _add_reference(methods: dict[str, dict[str, np.ndarray]], needs: str) -> Non
 def panels_from_frame(results: pd.DataFrame, methods: Sequence[str], needs: str) -> Panels:
     """Return the panels of a frame as benchopt keeps it."""
     return panels(*rows_from_results(results, []), methods, needs)
+
+
+def method_of(label: str) -> str:
+    """Return the method of a label such as "walk[friction=0.1]" or "hmc (reference)"."""
+    return label.split("[")[0].split(" ")[0]
+
+
+def legend_labels(labels: Iterable[str]) -> dict[str, str]:
+    """Return by method what a legend for several tasks calls it: its label, or its name if variants differ."""
+    found: dict[str, set[str]] = {}
+    for label in labels:
+        found.setdefault(method_of(label), set()).add(label)
+    return {
+        method: next(iter(variants)) if len(variants) == 1 else f"{method} (best of each task)"
+        for method, variants in found.items()
+    }
 
 
 def as_image(figure: Figure) -> np.ndarray:

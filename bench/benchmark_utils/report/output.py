@@ -18,6 +18,8 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from benchmark_utils.report.figures import panels
+from benchmark_utils.report.images import shift_columns
+from benchmark_utils.report.ood_table import ood_markdown
 from benchmark_utils.report.rows import (
     OBJECTIVE,
     Outcome,
@@ -29,9 +31,14 @@ from benchmark_utils.report.rows import (
 from benchmark_utils.report.table import COLUMNS, markdown, print_tables
 from benchmark_utils.report.targets import EXPLANATION as TARGETS_EXPLANATION
 from benchmark_utils.report.targets import targets_table
+from benchmark_utils.report.targets_images import image_targets
 
 PAGE = "benchopt.html"
-ON_PAGE = ["task", "seed", "kind", "status", "map_s", "arrays", *(column.name for column in COLUMNS)]
+ON_PAGE = [
+    "task", "seed", "kind", "status", "map_s", "arrays", "ood_near", "ood_far", "shift_units",
+    "nll_unshifted", "accuracy_unshifted",
+    *(column.name for column in COLUMNS),
+]  # fmt: skip
 
 
 def write_results(
@@ -51,14 +58,18 @@ def write_results(
     write_arrays(arrays, folder / "arrays.npz")
     write_text(markdown(rows, f"Results of {folder.name}"), folder / "table.md")
     print_tables(rows, console)
-    table = targets_table(rows)
-    if table:
-        write_text(f"# What MetricBNN is meant to reach\n\n{table}\n\n{TARGETS_EXPLANATION}\n", folder / "targets.md")
+    texts = {
+        "ood.md": ood_markdown(rows, f"Out-of-distribution detection of {folder.name}"),
+        "targets.md": targets(rows),
+    }
+    for name, text in texts.items():
+        if text:
+            write_text(text, folder / name)
     written = [
         "rows.parquet",
         "arrays.npz",
         "table.md",
-        *(["targets.md"] if table else []),
+        *(name for name, text in texts.items() if text),
         *write_figures(rows, arrays, folder),
     ]
     if len(results):
@@ -68,17 +79,26 @@ def write_results(
     return rows
 
 
+def targets(rows: pd.DataFrame) -> str:
+    """Return the Markdown of targets.md; "" if nothing that has a target was measured."""
+    images, table = image_targets(rows), targets_table(rows)
+    parts = [f"{table}\n\n{TARGETS_EXPLANATION}" if table else "", images]
+    return "\n\n".join(["# What MetricBNN is meant to reach", *filter(None, parts)]) + "\n" if any(parts) else ""
+
+
 def write_figures(rows: pd.DataFrame, arrays: Mapping[str, np.ndarray], folder: Path) -> list[str]:
     """Draw every figure for which there is something to draw, and return their file names."""
     # A benchmark's plots folder has no package: benchopt takes every file in it for a plot.
-    from plots import nll_against_cost, predictive_bands, uncertainty_maps
+    from plots import nll_against_cost, ood_roc, predictive_bands, reliability, shift, uncertainty_maps
 
     written = []
     if (rows["status"] == "done").any():
         written.append(_save(nll_against_cost.draw(rows), folder / "nll_against_cost.png"))
-    for plot in (predictive_bands, uncertainty_maps):
+    for plot in (predictive_bands, uncertainty_maps, reliability, ood_roc):
         if found := panels(rows, arrays, plot.METHODS, plot.NEEDS):
             written.append(_save(plot.draw(found), folder / f"{plot.__name__.rpartition('.')[2]}.png"))
+    if len(points := shift.points(rows)):
+        written.append(_save(shift.draw(points), folder / "shift.png"))
     return written
 
 
@@ -96,7 +116,8 @@ def write_page(results: pd.DataFrame, folder: Path, benchmark: Benchmark) -> Non
 
     benchopt takes each seed for a dataset of its own; on the page the seeds are repetitions of one dataset.
     """
-    shown = [f"{OBJECTIVE}{name}" for name in ON_PAGE]
+    rows, _ = rows_from_results(results, [])
+    shown = [f"{OBJECTIVE}{name}" for name in (*ON_PAGE, *(column.name for column in shift_columns(rows)))]
     dropped = [name for name in results if name.startswith(OBJECTIVE) and name not in (*shown, "objective_name")]
     frame = results.drop(columns=dropped).assign(
         dataset_name=results[f"{OBJECTIVE}task"], idx_rep=results[f"{OBJECTIVE}seed"].astype(int)

@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 KEY = ["task", "method", "settings", "seed"]
-# Columns that every file of rows has, in this order; what a solver reports of itself follows.
+# Columns that every file of rows has, in this order; those of out-of-distribution sets and shifts follow, and what a
+# solver reports of itself.
 COLUMNS = [
     "suite_version", *KEY, "status", "reason", "nll", "nll_single", "ece", "ece_single", "brier",
     "brier_single", "accuracy", "accuracy_single", "rmse", "rmse_single", "crps", "crps_single",
@@ -24,7 +25,7 @@ COLUMNS = [
 ]  # fmt: skip
 TEXT = [
     "suite_version", "task", "method", "settings", "status", "reason", "kind", "device", "backend",
-    "versions", "commit", "dataset_sha256", "dataset_source",
+    "versions", "commit", "dataset_sha256", "dataset_source", "ood_near", "ood_far", "ood_missing", "shift_units",
 ]  # fmt: skip
 SHARED = (
     "x_train",

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 # Okabe and Ito's palette, which readers with any colour vision can tell apart, but for its yellow.
 COLOURS = {
     "map": "#000000",
     "laplace": "#56B4E9",
     "swag": "#CC79A7",
+    "mc-dropout": "#8C564B",
     "ensemble": "#009E73",
     "svd-gaussian": "#7B5AA6",
     "walk": "#E69F00",
     "metricbnn": "#D55E00",
     "hmc": "#0072B2",
 }
-OTHERS = ("#7F7F7F", "#8C564B", "#17BECF", "#BCBD22", "#E377C2")
+# In the figures that are too crowded for every solver, in this order.
+MAIN_METHODS = ("map", "laplace", "swag", "mc-dropout", "ensemble", "walk", "metricbnn", "hmc")
+OTHERS = ("#7F7F7F", "#17BECF", "#BCBD22", "#E377C2")
 MARKERS = "osD^vP*X<>hp"
 FIGURE: dict[Any, Any] = {
     "font.size": 9,
@@ -39,3 +44,8 @@ def best_variants(rows: pd.DataFrame, methods: Iterable[str]) -> list[tuple[str,
     done = rows[rows["status"] == "done"]
     mean = done.groupby(["method", "settings"])["nll"].mean()
     return [(method, mean[method].idxmin()) for method in methods if method in mean.index.get_level_values("method")]
+
+
+def set_heading(figure: Figure, text: str, width: float) -> None:
+    """Write a heading over a figure, broken into lines that are no wider than its panels, `width` inches."""
+    figure.suptitle(textwrap.fill(text, int(13 * width)), fontsize=9)  # 13 letters an inch at this size

@@ -40,6 +40,13 @@ COLUMNS = [
     Column("ece", "ECE"),
     Column("brier", "Brier", in_terminal=False),
     Column("accuracy", "acc."),
+    Column("auroc_near_entropy", "AUROC near"),
+    Column("auroc_far_entropy", "AUROC far"),
+    Column("fpr95_near_entropy", "FPR95 near", in_terminal=False),
+    Column("fpr95_far_entropy", "FPR95 far", in_terminal=False),
+    Column("nll_shifted", "NLL shifted", in_terminal=False),
+    Column("accuracy_shifted", "acc. shifted", in_terminal=False),
+    Column("ece_shifted", "ECE shifted", in_terminal=False),
     Column("rmse", "RMSE"),
     Column("crps", "CRPS", in_terminal=False),
     Column("coverage90", "cov. 90 %"),
@@ -60,7 +67,10 @@ EXPLANATION = (
     "nats per test example of the averaged predictive ('single': mean over single samples); ECE with 15 "
     "equal-width bins; sd gap, sd data: standard deviation of the function in the middle of the gap and "
     "at the training inputs, without observation noise. TV and agreement compare the predictive with the "
-    "long HMC reference run (last line, where stored). fit s and gradients are the method's own, on top "
+    "long HMC reference run (last line, where stored). AUROC, FPR95: out-of-distribution detection by the entropy "
+    "of the averaged predictive, mean over the near and the far sets, which are the positive class; FPR95 is the "
+    "share of test examples flagged when 95 % of the others are found. shifted: mean over all kinds and "
+    "strengths of shift. fit s and gradients are the method's own, on top "
     "of the shared MAP; a gradient is one pass over all training data for one weight vector. predict s is"
     " for the whole test set; +MiB is the memory that the fit added to the process at its peak."
 )
@@ -147,6 +157,8 @@ def remarks(rows: pd.DataFrame, labels: dict[tuple[str, str], str]) -> list[str]
         who = "all methods" if len(group) == len(rows) > 1 else ", ".join(methods)
         seeds = ", ".join(str(seed) for seed in sorted(set(group["seed"])))
         lines.append(f"{who}: {status} (seed {seeds}): {reason or 'no reason given'}")
+    for missing in sorted({name for name in rows.get("ood_missing", _NOTHING).dropna() if name}):
+        lines.append(f"out-of-distribution sets that were not at hand: {missing}")
     if (rows["dataset_matches"] == 0).any():
         lines.append("the data's content is not the expected one: these numbers cannot be put beside others")
     return lines
@@ -192,13 +204,19 @@ def print_tables(rows: pd.DataFrame, console: Console) -> None:
     console.print(f"\n{EXPLANATION}", style="dim", highlight=False)
 
 
+def markdown_table(headings: Sequence[str], lines: Sequence[Sequence[str]], n_left: int = 1) -> str:
+    """Return a Markdown table, the first `n_left` columns to the left, the others to the right; "" without lines."""
+    rule = ["---" if i < n_left else "---:" for i in range(len(headings))]
+    cells = [headings, rule, *lines] if lines else []
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in cells)
+
+
 def markdown(rows: pd.DataFrame, title: str) -> str:
     """Return all tables as Markdown."""
     parts = [f"# {title}", EXPLANATION]
     for heading, headings, lines, notes in _tables(rows):
         parts.append(f"## {heading}")
-        cells = [headings, ["---", *("---:" for _ in headings[1:])], *lines] if lines else []
-        parts.append("\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in cells))
+        parts.append(markdown_table(headings, lines))
         if notes:
             parts.append("\n".join(f"- {note}" for note in notes))
     return "\n\n".join(part for part in parts if part) + "\n"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from benchmark_utils.report.table import MISSING, mean_and_spread
+from benchmark_utils.report.table import MISSING, markdown_table, mean_and_spread
 
 Measure = Callable[[pd.DataFrame], pd.Series]
 
@@ -100,12 +100,7 @@ def targets_table(rows: pd.DataFrame) -> str:
         done = done.join(ensemble, on=["task", "seed"])
     tasks = [task for task in dict.fromkeys(done["task"]) if (done["task"] == task).any()]
     lines = [line for target in TARGETS if (line := _line(target, done, tasks))]
-    if not lines:
-        return ""
-    head = ["", "aim", *tasks, "median"]
-    return "\n".join(
-        "| " + " | ".join(cells) + " |" for cells in [head, ["---", "---", *["---:"] * (len(tasks) + 1)], *lines]
-    )
+    return markdown_table(["", "aim", *tasks, "median"], lines, n_left=2)
 
 
 def _line(target: Target, rows: pd.DataFrame, tasks: list[str]) -> list[str]:

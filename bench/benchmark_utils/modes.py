@@ -1,0 +1,77 @@
+"""The MAPs that walks start from, and how long they walk: one for tables, several short ones for images."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from benchmark_utils.mixture import IMAGE_ROWS
+from benchmark_utils.prediction import Prediction
+from benchmark_utils.shared_map import shared_map
+from benchmark_utils.task import Task
+from fiberbnn import AutoencoderSettings, LatentSettings, MapFit, WalkSchedule
+
+# Of images one mode is not enough, and a walk sees minibatches: a twentieth of the data each step. Three MAPs with
+# three particles and a hundred steps each take no more gradients than an ensemble of five MAPs, those of all MAPs
+# included.
+IMAGE_MAPS = 3
+IMAGE_PARTICLES = 3
+IMAGE_BATCHES = 20
+IMAGE_SCHEDULE = WalkSchedule(max_steps=100, min_warmup=50, n_snapshots=10)
+# Thirty points of a walk lie in a basis that the latent space holds whole: little is left to learn.
+IMAGE_AUTOENCODER = AutoencoderSettings(steps=60, max_steps=60, decay_steps=60, batch_points=8, batch_inputs=32)
+
+
+def number_of_maps(task: Task, n_maps: int | Literal["auto"]) -> int:
+    """Return how many MAPs are walked from: "auto" is one, or three for images."""
+    if n_maps == "auto":
+        return IMAGE_MAPS if task.architecture is not None else 1
+    return n_maps
+
+
+def map_fits(task: Task, map_fit: MapFit, n_maps: int | Literal["auto"]) -> list[MapFit]:
+    """Return the shared MAP and others, the same that an ensemble has for members."""
+    return [map_fit, *(shared_map(task, member) for member in range(1, number_of_maps(task, n_maps)))]
+
+
+def cost_of_more(fits: list[MapFit]) -> dict[str, float]:
+    """Return gradients and seconds of all MAPs but the first, whose own every method reports apart."""
+    return {"grad_evals": sum(fit.grad_evals for fit in fits[1:]), "shared_s": sum(fit.seconds for fit in fits[1:])}
+
+
+def schedule_of(task: Task) -> WalkSchedule:
+    """Return how long walks of this task are."""
+    return WalkSchedule() if task.architecture is None else IMAGE_SCHEDULE
+
+
+def batch_size_of_walk(task: Task) -> int | None:
+    """Return how many training examples a step of a walk sees; None for all."""
+    return None if task.architecture is None else max(1, len(task.x_train) // IMAGE_BATCHES)
+
+
+def particles_of(task: Task) -> int:
+    """Return how many particles walk from each MAP."""
+    return 30 if task.architecture is None else IMAGE_PARTICLES
+
+
+def latent_settings_of(task: Task, density: Literal["kde", "gaussian"] = "kde") -> LatentSettings:
+    """Return how latent posteriors of this task are fitted."""
+    if task.architecture is None:
+        return LatentSettings(density=density)
+    return LatentSettings(density=density, autoencoder=IMAGE_AUTOENCODER)
+
+
+def thinned(task: Task, weights: Tensor) -> Tensor:
+    """Return the snapshots of one walk [M, P] that predict: every second one for images, whose predictions are dear."""
+    return weights if task.architecture is None else weights[::2]
+
+
+def prediction_of(outputs: Any, x: Tensor, noise_std: float | None) -> Prediction:
+    """Return the prediction of S networks at x, from a function that gives their outputs [S, N, C] for some rows."""
+    found = torch.cat([outputs(rows).cpu() for rows in x.split(IMAGE_ROWS if x.ndim > 2 else len(x))], dim=1)
+    if noise_std is None:
+        return Prediction(log_probs=found.double().log_softmax(-1))
+    mean = found[..., 0]
+    return Prediction(mean=mean, variance=torch.full_like(mean, noise_std**2))

@@ -1,0 +1,18 @@
+"""Fashion-MNIST, all 60,000 training images, for a LeNet-5 with dropout."""
+
+from benchopt import BaseDataset
+
+from benchmark_utils.task import MissingTask, Task
+from benchmark_utils.tasks import benchopt_data
+
+
+class Dataset(BaseDataset):
+    """Fashion-MNIST, all 60,000 training images, for a LeNet-5 with dropout."""
+
+    name = "fashion-full"
+    parameters = {"seed": [0]}
+    requirements = ["pip::torch", "pip::datasets", "pip::pillow"]
+
+    def get_data(self) -> dict[str, Task | MissingTask]:
+        """Return dict(task=...); see benchmark_utils/image_tasks.py and image_sets.py."""
+        return benchopt_data(self.name, self.seed)

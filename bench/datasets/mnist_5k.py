@@ -1,0 +1,18 @@
+"""MNIST, 5,000 training images, for the small tanh CNN of 1,938 weights."""
+
+from benchopt import BaseDataset
+
+from benchmark_utils.task import MissingTask, Task
+from benchmark_utils.tasks import benchopt_data
+
+
+class Dataset(BaseDataset):
+    """MNIST, 5,000 training images, for the small tanh CNN of 1,938 weights."""
+
+    name = "mnist-5k"
+    parameters = {"seed": [0]}
+    requirements = ["pip::torch", "pip::datasets", "pip::pillow"]
+
+    def get_data(self) -> dict[str, Task | MissingTask]:
+        """Return dict(task=...); see benchmark_utils/image_tasks.py and image_sets.py."""
+        return benchopt_data(self.name, self.seed)

