@@ -17,7 +17,7 @@ from .sums import products_from, squared_norms
 
 # Weight vectors whose outputs are held together, unless copies of them would take more bytes than this.
 OUTPUTS_AT_ONCE = 32
-WEIGHT_BYTES_AT_ONCE = 1 << 28
+WEIGHT_BYTES_AT_ONCE = 1 << 26
 
 
 @dataclass
@@ -115,15 +115,17 @@ class Energy:
     def __init__(
         self, network: Network, likelihood: Likelihood, x: Inputs, y: Tensor, prior_precision: float = 1.0
     ) -> None:
-        check_data(network, likelihood, x, y, prior_precision)
-        self._set(network, likelihood, x, y, prior_precision)
+        prepared = check_data(network, likelihood, x, y, prior_precision)
+        self._set(network, likelihood, x, y, prior_precision, prepared=prepared)
 
     def _set(
         self, network: Network, likelihood: Likelihood, x: Inputs, y: Tensor, prior_precision: float, *,
         factor: float = 1.0, share: float = 1.0, anchor: Anchor | None = None, cost: Cost | None = None,
+        prepared: Inputs | None = None,
     ) -> None:  # fmt: skip
         self.network, self.likelihood, self.prior_precision = network, likelihood, float(prior_precision)
-        self._inputs, self.x, self.y, self.n = x, network.prepare(x), moved_targets(y, network.weights), n_rows(x)
+        self._inputs, self.x = x, network.prepare(x) if prepared is None else prepared
+        self.y, self.n = moved_targets(y, network.weights), n_rows(x)
         self.factor, self.share, self.anchor = factor, share, anchor
         self.cost = Cost() if cost is None else cost
         self._at_anchor: tuple[Tensor, Tensor] | None = None
@@ -272,8 +274,12 @@ def moved_targets(y: Tensor, like: Tensor) -> Tensor:
     return targets
 
 
-def check_data(network: Network, likelihood: Likelihood, x: Inputs, y: Tensor, prior_precision: float = 1.0) -> None:
-    """Raise ValueError if data, network and likelihood do not fit together, or the prior is none."""
+def check_data(network: Network, likelihood: Likelihood, x: Inputs, y: Tensor, prior_precision: float = 1.0) -> Inputs:
+    """Return the prepared inputs.
+
+    Raises:
+        ValueError: if data, network and likelihood do not fit together, or the prior is none.
+    """
     if not 0.0 < prior_precision < float("inf"):
         raise ValueError(f"prior_precision must be positive and finite; got {prior_precision}")
     if n_rows(x) == 0:
@@ -283,8 +289,9 @@ def check_data(network: Network, likelihood: Likelihood, x: Inputs, y: Tensor, p
     check_finite(x, "inputs")
     check_finite(y, "targets")
     y = moved_targets(y, network.weights)
-    with torch.no_grad():
-        outputs = network(network.weights[None], network.prepare(x))[0]
+    prepared = network.prepare(x)
+    outputs = network(network.weights[None], prepared)[0]
     likelihood.check(outputs, y)
     if not outputs.isfinite().all():
         raise ValueError("the model's outputs on the training data are not finite; check its weights and inputs")
+    return prepared

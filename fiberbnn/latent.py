@@ -143,7 +143,7 @@ class LatentPosterior:
 
 def pieces_of(n_samples: int, like: Tensor, sample0: int = 0) -> Iterator[tuple[int, int]]:
     """Yield first number and count of samples that are held together, of the size of a weight vector [P]."""
-    size = max(1, 4 * CHUNK_BYTES // (like.numel() * like.element_size()))
+    size = max(1, CHUNK_BYTES // (like.numel() * like.element_size()))
     return ((sample0 + at, min(size, n_samples - at)) for at in range(0, n_samples, size))
 
 

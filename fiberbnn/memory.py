@@ -57,7 +57,7 @@ def bytes_of_fit(weights: Tensor, n_modes: int, settings: "ModeSettings") -> int
     training = 6 * points * one if points * one <= CHUNK_BYTES else 8 * one
     fitting = max(3 * min(8 * snapshots * weights.numel(), CHUNK_BYTES), training)
     draws = max(100, snapshots)
-    drawing = min(draws * one, 2 * max(one, 4 * CHUNK_BYTES))
+    drawing = min(draws * one, 2 * max(one, CHUNK_BYTES))
     drawing += min(OUTPUTS_AT_ONCE * one, max(one, WEIGHT_BYTES_AT_ONCE))
     latent = (rank + 6) * one + max(fitting, drawing)
     kept = (n_modes - 1) * (snapshots + rank + 4) * one

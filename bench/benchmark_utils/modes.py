@@ -21,7 +21,7 @@ IMAGE_PARTICLES = 3
 IMAGE_BATCHES = 20
 IMAGE_SCHEDULE = WalkSchedule(max_steps=100, min_warmup=50, n_snapshots=10)
 # Thirty points of a walk lie in a basis that the latent space holds whole: little is left to learn.
-IMAGE_AUTOENCODER = AutoencoderSettings(steps=60, max_steps=60, decay_steps=60, batch_points=8, batch_inputs=32)
+IMAGE_AUTOENCODER = AutoencoderSettings(steps=50, max_steps=50, decay_steps=50, batch_points=8, batch_inputs=32)
 
 
 def number_of_maps(task: Task, n_maps: int | Literal["auto"]) -> int:

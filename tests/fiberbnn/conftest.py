@@ -32,7 +32,6 @@ from fiberbnn import (
 )
 from fiberbnn.walk import build
 
-
 # For tests whose fits are too short to be right, and say so.
 TOO_SHORT = pytest.mark.filterwarnings(
     "ignore:the model is not at a minimum",

@@ -90,7 +90,12 @@ def test_a_one_output_network_as_classification():
 def test_targets_without_the_extra_axes_of_the_outputs():
     model = nn.Sequential(nn.Linear(2, 6), nn.Unflatten(1, (2, 3)))
     refused((X, LABELS), r"labels must be int64 \[12, 2\]; got torch.int64 \[12\]", model=model)
-    refused((X, TARGETS), r"targets must be floats of shape \[12, 2, 3\].*got torch.float32 \[12, 1\]", model=model, kind="regression")
+    refused(
+        (X, TARGETS),
+        r"targets must be floats of shape \[12, 2, 3\].*got torch.float32 \[12, 1\]",
+        model=model,
+        kind="regression",
+    )
 
 
 def test_rows_that_do_not_pair():

@@ -30,7 +30,7 @@ def make_model(seed: int = 3) -> nn.Module:
 
 @pytest.fixture(scope="module")
 def models() -> list[nn.Module]:
-    return [fit_map(make_model(seed), X, Y, Categorical(), max_steps=30).model for seed in (3, 4)]
+    return [fit_map(make_model(seed), X, Y, Categorical(), max_steps=30, warmup_steps=50).model for seed in (3, 4)]
 
 
 @pytest.fixture(scope="module")

@@ -176,7 +176,8 @@ def test_metropolis_makes_a_skewed_posterior_exact():
     # All labels agree with the sign of x, so that only the prior stops the weight: mean, variance and skewness by
     # quadrature. The step is long on purpose: without Metropolis the answer is wrong by many standard errors.
     x = torch.tensor([[3.0], [-2.0], [1.0], [4.0]], dtype=torch.float64)
-    energy = Energy(Network(Slope().double()), Categorical(), x, (x[:, 0] > 0).long(), prior_precision=0.05)
+    network = Network(Slope().double(), vectorize=True, particles_at_once=2000)
+    energy = Energy(network, Categorical(), x, (x[:, 0] > 0).long(), prior_precision=0.05)
     grid = torch.linspace(-10, 60, 20_001, dtype=torch.float64)
     density = (-energy(grid[:, None])).exp()
     density /= density.sum()

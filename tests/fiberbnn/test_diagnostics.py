@@ -7,8 +7,7 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
-from fiberbnn import Diagnostics, Likelihood, Network, Trajectory, walk_from
-from fiberbnn import diagnostics
+from fiberbnn import Diagnostics, Likelihood, Network, Trajectory, diagnostics, walk_from
 from fiberbnn.diagnostics import warnings_of
 from fiberbnn.mode import Mode
 from fiberbnn.predictive import predictive_nll, split_r_hat, spread

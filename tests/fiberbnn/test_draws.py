@@ -25,7 +25,7 @@ def fitted(problem, quick, make) -> MetricBNN:
 def test_pieces_put_together_are_the_samples(fitted, monkeypatch, weights_at_once, sample0):
     one, n_params = fitted.latent_posterior, fitted.network.n_params
     two = PooledPosterior((one, one.at_temperature(0.5)), (0.3, 0.7))
-    monkeypatch.setattr(latent, "CHUNK_BYTES", weights_at_once * n_params)  # of 4 bytes, a quarter of all
+    monkeypatch.setattr(latent, "CHUNK_BYTES", weights_at_once * 4 * n_params)
     for posterior in (one, two):
         pieces = list(posterior.pieces(11, seed=2, sample0=sample0))
         assert [len(piece) for piece in pieces[:-1]] == [weights_at_once] * (len(pieces) - 1)
@@ -36,7 +36,7 @@ def test_pieces_put_together_are_the_samples(fitted, monkeypatch, weights_at_onc
 
 def test_predictions_do_not_depend_on_how_many_weights_are_decoded_at_once(problem, fitted, monkeypatch):
     whole = fitted.predict(problem.x, 11)
-    monkeypatch.setattr(latent, "CHUNK_BYTES", 2 * fitted.network.n_params)
+    monkeypatch.setattr(latent, "CHUNK_BYTES", 8 * fitted.network.n_params)
     pieces = fitted.predict(problem.x, 11)
     names = ("probs", "mutual_information") if problem.kind == "classification" else ("mean", "variance", "epistemic")
     for name in names:

@@ -76,8 +76,9 @@ def test_the_memory_estimate_grows_with_what_is_held(problem, quick, make):
     # At least the snapshots and their basis, and no more than a small multiple.
     assert 4 * n_params * 2 * snapshots < estimate < 4 * n_params * 30 * snapshots
     assert make(problem, quick, n_particles=16).memory_estimate() > 1.3 * estimate
+    # In float64, snapshots and basis at least take as much again; some sums were in float64 before.
     double = MetricBNN(copy.deepcopy(problem.map_fit.model).double(), problem.likelihood, **quick)
-    assert double.memory_estimate() > 1.5 * estimate
+    assert estimate + 4 * n_params * 2 * snapshots < double.memory_estimate() <= 2 * estimate
 
 
 @pytest.mark.filterwarnings("ignore:the model is not at a minimum", "ignore:.*profiler")

@@ -155,7 +155,9 @@ def test_float64_samples_stay_float64(classification, walked):
     energy = classification.energy(torch.float64)
     generator = torch.Generator().manual_seed(0)
     weights = energy.network.weights + 0.1 * torch.randn(10, energy.network.n_params, generator=generator)
-    latent = LatentPosterior.fit(weights, energy, settings=LatentSettings(autoencoder=AutoencoderSettings(steps=3, max_steps=3)))
+    latent = LatentPosterior.fit(
+        weights, energy, settings=LatentSettings(autoencoder=AutoencoderSettings(steps=3, max_steps=3))
+    )
     assert latent.sample(3, seed=0).dtype == torch.float64
 
 

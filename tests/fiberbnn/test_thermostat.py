@@ -76,10 +76,10 @@ class Found(NamedTuple):
     energy_ratio: float  # of the last states, on all data
 
 
-def walked(linear: Linear, energy, *, thermostat: float, h: float = 0.1, friction: float = 0.5, n_steps: int = 1600):
+def walked(linear: Linear, energy, *, thermostat: float, h: float = 0.1, friction: float = 0.5, n_steps: int = 1200):
     """What a walk of a fixed step finds in its second half."""
     settings = WalkSettings(friction=friction, thermostat=thermostat, energy_error_limit=1e9)
-    walk = build(energy, scale=linear.scale, step_size=h, n_particles=150, seed=1, settings=settings)
+    walk = build(energy, scale=linear.scale, step_size=h, n_particles=80, seed=1, settings=settings)
     state, heats, squares = walk.init(linear.mean), [], []
     precision = torch.linalg.inv(linear.covariance)
     for t in range(n_steps):
@@ -121,12 +121,12 @@ def heat_of_white_noise(linear: Linear, batch_size: int, h: float, friction: flo
 
 
 def test_all_data_have_no_heat_and_the_thermostat_is_off(linear):
-    plain = walked(linear, linear.exact(), thermostat=1.0, h=0.6)
+    plain = walked(linear, linear.exact(), thermostat=1.0, h=0.6, n_steps=800)
     # In the middle of the step the velocity has no error of the step size; at its ends it would have 9 %.
     assert abs(plain.heat - 1) < 4 * plain.heat_error
     assert abs(plain.variance - 1) < 4 * plain.variance_error
     assert max(plain.heat_error, plain.variance_error) < 0.01
-    assert walked(linear, linear.exact(), thermostat=0.0, h=0.6) == plain
+    assert walked(linear, linear.exact(), thermostat=0.0, h=0.6, n_steps=800) == plain
 
 
 @pytest.mark.parametrize("control_variates", [False, True])
@@ -135,32 +135,22 @@ def test_without_a_thermostat_the_heat_is_that_of_the_noise(linear, control_vari
     energy = linear.seen(Fresh, batch_size, control_variates=control_variates)
     found = walked(linear, energy, thermostat=0.0, h=h, friction=friction)
     expected = heat_of_white_noise(linear, batch_size, h, friction, at_map=not control_variates)
-    assert expected > (1.04 if control_variates else 1.08)
+    assert expected > (1.035 if control_variates else 1.08)
     # The formula is of first order in h and counts all directions alike.
     assert found.heat - 1 == pytest.approx(expected - 1, rel=0.15, abs=3 * found.heat_error)
     assert found.variance - 1 == pytest.approx(expected - 1, rel=0.15, abs=3 * found.variance_error)
     assert found.heat > 1 + 4 * found.heat_error
 
 
-@pytest.mark.parametrize("control_variates", [False, True])
-@pytest.mark.parametrize("friction", [0.1, 0.5])
-def test_the_thermostat_takes_the_heat_out(linear, control_variates, friction):
-    batch_size = 8
-    hot, held = (
-        walked(
-            linear,
-            linear.seen(Fresh, batch_size, control_variates=control_variates),
-            thermostat=thermostat,
-            friction=friction,
-        )
-        for thermostat in (0.0, 1.0)
-    )
-    assert hot.heat > 1.08
-    assert hot.variance > 1.08
+@pytest.mark.parametrize(("control_variates", "batch_size"), [(False, 16), (True, 8)])
+def test_the_thermostat_takes_the_heat_out(linear, control_variates, batch_size):
+    energy = linear.seen(Fresh, batch_size, control_variates=control_variates)
+    assert heat_of_white_noise(linear, batch_size, 0.1, 0.5, at_map=not control_variates) > 1.08
+    held = walked(linear, energy, thermostat=1.0)
     assert held.heat == pytest.approx(1.0, abs=max(0.01, 4 * held.heat_error))
     # Exact for noise of one strength in all directions and places; of ours a part grows with the distance.
-    assert held.variance == pytest.approx(1.0, abs=0.05 + 3 * held.variance_error)
-    assert held.variance_error < 0.04
+    assert held.variance == pytest.approx(1.0, abs=0.04 + 3 * held.variance_error)
+    assert held.variance_error < 0.03
     assert held.energy_ratio == pytest.approx(1.0, abs=0.25)
 
 
@@ -204,13 +194,16 @@ def test_a_walk_on_minibatches_that_adapts_by_itself(linear):
 
 
 def test_the_walk_reports_the_heat_that_it_could_not_take_out(linear):
-    settings, schedule = WalkSettings(thermostat=0.0), WalkSchedule(max_steps=200, min_warmup=80)
     heats = [
         walk_from(
-            linear.seen(Fresh, batch_size, control_variates=False), linear.mean, n_particles=50,
-            settings=settings, schedule=schedule, seed=2,
+            linear.seen(Fresh, 24, control_variates=False),
+            linear.mean,
+            n_particles=50,
+            settings=WalkSettings(thermostat=thermostat, friction=0.5),
+            schedule=WalkSchedule(max_steps=160, min_warmup=80),
+            seed=2,
         ).heat
-        for batch_size in (4, 16)
-    ]  # fmt: skip
-    assert heats[0] > heats[1] + 0.2
-    assert heats[1] > 1.05
+        for thermostat in (0.0, 1.0)
+    ]
+    assert heats[0] > 1.2
+    assert heats[1] == pytest.approx(1.0, abs=0.05)

@@ -86,7 +86,9 @@ def test_a_temperature_that_is_far_too_high_is_lowered(quick):
     assert tuning.best.nll < tuning.before.nll - 0.1
     assert tuning.before.temperature == 400.0
     assert posterior.temperature == tuning.best.temperature
-    spread = [posterior.at_temperature(t).sample(200, generator=torch.Generator().manual_seed(0)).std(0) for t in (1, 4)]
+    spread = [
+        posterior.at_temperature(t).sample(200, generator=torch.Generator().manual_seed(0)).std(0) for t in (1, 4)
+    ]
     torch.testing.assert_close(spread[1], 2 * spread[0], rtol=0.05, atol=0)  # decoding bends a little
 
 
