@@ -269,10 +269,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of split, training and sampling; default 0")
     parser.add_argument("--figure", type=Path, default=Path(__file__).with_suffix(".png"), help="where it is drawn")
+    parser.add_argument("--max-steps", type=int, default=Size.max_steps, help="of a walk; default %(default)s")
     parser.add_argument("--tiny", action="store_true", help="seconds, to see that all runs; the numbers mean nothing")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    results = [run(seed, TINY if arguments.tiny else Size()) for seed in arguments.seeds]
+    size = TINY if arguments.tiny else Size(max_steps=arguments.max_steps)
+    results = [run(seed, size) for seed in arguments.seeds]
     results[0][1].savefig(arguments.figure)
     print(f"\n{table([found for found, _ in results])}\n\nfigure: {arguments.figure}")
 

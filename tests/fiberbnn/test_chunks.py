@@ -1,5 +1,7 @@
 """One seed, one result, however particles, samples and inputs are divided."""
 
+import itertools
+
 import pytest
 import torch
 from torch import nn
@@ -63,7 +65,7 @@ def test_particles_in_chunks_walk_as_all_at_once(kind, settings, batch_size, edg
         return *state[:4], state.added_friction, torch.stack(moved, 1)
 
     whole = walk(0, K)
-    parts = [walk(first, last) for first, last in zip(edges, edges[1:], strict=False)]
+    parts = [walk(first, last) for first, last in itertools.pairwise(edges)]
     for name, *pieces in zip(("particles", "velocity", "energy", "grad", "friction", "moved"), *parts, strict=True):
         one = whole[("particles", "velocity", "energy", "grad", "friction", "moved").index(name)]
         torch.testing.assert_close(torch.cat(pieces), one, rtol=1e-9, atol=1e-10)

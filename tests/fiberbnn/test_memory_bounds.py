@@ -53,8 +53,8 @@ def test_the_peak_of_a_fit_stays_within_the_estimate_and_a_multiple_of_the_weigh
 
 
 @linux
-def test_more_particles_and_snapshots_take_what_the_estimate_says(kind="convolutions", width=700):
-    few, many = (fit(kind, width, n_particles=k, n_snapshots=t) for k, t in ((4, 2), (12, 4)))
+def test_more_particles_and_snapshots_take_what_the_estimate_says():
+    few, many = (fit("convolutions", 700, n_particles=k, n_snapshots=t) for k, t in ((4, 2), (12, 4)))
     grown, expected = many["risen"] - few["risen"], many["estimate"] - few["estimate"]
     assert 0.5 * expected < grown < 1.3 * expected
 
