@@ -27,16 +27,16 @@ from tqdm import tqdm
 from fiberbnn import AutoencoderSettings, Categorical, ClassPredictive, LatentSettings, MetricBNN, WalkSchedule
 from fiberbnn.prediction import Averaging
 
-PRIOR_PRECISION = 10.0
 BATCH_SIZE = 100
 Predict = Callable[[Tensor], ClassPredictive]
 
 
 @dataclass(frozen=True)
-class Size:
-    """How large the example is.
+class Setup:
+    """What is trained and how long is walked.
 
     Attributes:
+        prior_precision: one over the variance of the prior on each weight.
         n_train: training images, at most 1000.
         epochs: of each network's training.
         n_models: networks, trained from different initial weights.
@@ -46,6 +46,7 @@ class Size:
         n_samples: posterior samples that predictions are averaged over.
     """
 
+    prior_precision: float = 10.0
     n_train: int = 1000
     epochs: int = 40
     n_models: int = 3
@@ -55,7 +56,7 @@ class Size:
     n_samples: int = 100
 
 
-TINY = Size(n_train=200, epochs=2, n_models=2, n_particles=2, max_steps=16, latent_steps=3, n_samples=6)
+TINY = Setup(n_train=100, epochs=2, n_models=2, n_particles=2, max_steps=16, latent_steps=3, n_samples=6)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,12 +69,12 @@ class Digits:
     odd: dict[str, Tensor]
 
 
-def load(seed: int, size: Size) -> Digits:
+def load(seed: int, setup: Setup) -> Digits:
     """Return a random split of the 1,797 digits, and its test images inverted and turned by a quarter."""
     images, labels = load_digits(return_X_y=True)
     raw, y = torch.tensor(images, dtype=torch.float32).view(-1, 1, 8, 8), torch.tensor(labels)
     order = torch.randperm(len(y), generator=torch.Generator().manual_seed(seed))
-    train, val, test = order[: size.n_train], order[1000:1300], order[1300:]
+    train, val, test = order[: setup.n_train], order[1000:1300], order[1300:]
     mean, sd = raw[train].mean(), raw[train].std()
     odd = {"inverted": 16 - raw[test], "turned": raw[test].rot90(1, (2, 3))}  # pixels go from 0 to 16
 
@@ -83,7 +84,7 @@ def load(seed: int, size: Size) -> Digits:
     return Digits(part(train), part(val), part(test), {name: (x - mean) / sd for name, x in odd.items()})
 
 
-def train_network(data: Digits, seed: int, epochs: int) -> nn.Module:
+def train_network(data: Digits, seed: int, setup: Setup) -> nn.Module:
     """Return a network trained by an ordinary loop; nothing of fiberbnn is in here."""
     torch.manual_seed(seed)
     model = nn.Sequential(
@@ -93,10 +94,10 @@ def train_network(data: Digits, seed: int, epochs: int) -> nn.Module:
     )  # fmt: skip
     loader = DataLoader(TensorDataset(*data.train), batch_size=BATCH_SIZE, shuffle=True)
     # The loss is a mean over the data, so the prior's share of it is divided by their number.
-    weight_decay = PRIOR_PRECISION / len(data.train[1])
+    weight_decay = setup.prior_precision / len(data.train[1])
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01, weight_decay=weight_decay)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * len(loader))
-    for _ in range(epochs):
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, setup.epochs * len(loader))
+    for _ in range(setup.epochs):
         for x, y in loader:
             optimizer.zero_grad()
             nn.functional.cross_entropy(model(x), y).backward()
@@ -106,20 +107,20 @@ def train_network(data: Digits, seed: int, epochs: int) -> nn.Module:
 
 
 def fitted(
-    models: list[nn.Module], data: Digits, seed: int, size: Size, batch_norm: Literal["frozen", "refresh"]
+    models: list[nn.Module], data: Digits, seed: int, setup: Setup, batch_norm: Literal["frozen", "refresh"]
 ) -> MetricBNN:
     """Return the posterior around the networks."""
     # A few dozen snapshots of each walk fit into the latent space whole: little is left for the autoencoder to learn.
-    steps = size.latent_steps
+    steps = setup.latent_steps
     autoencoder = AutoencoderSettings(steps=steps, max_steps=steps, decay_steps=steps, batch_points=8, batch_inputs=32)
     posterior = MetricBNN(
         models,
         "classification",
-        prior_precision=PRIOR_PRECISION,
+        prior_precision=setup.prior_precision,
         batch_norm=batch_norm,
         batch_size=BATCH_SIZE,
-        n_particles=size.n_particles,
-        schedule=WalkSchedule(max_steps=size.max_steps),
+        n_particles=setup.n_particles,
+        schedule=WalkSchedule(max_steps=setup.max_steps),
         latent=LatentSettings(autoencoder=autoencoder),
         seed=seed,
     )
@@ -209,12 +210,12 @@ def draw(predictives: dict[str, dict[str, ClassPredictive]]) -> Figure:
     return figure
 
 
-def run(seed: int, size: Size) -> tuple[dict[str, dict[str, float]], Figure]:
+def run(seed: int, setup: Setup) -> tuple[dict[str, dict[str, float]], Figure]:
     """Run the example once and print what it finds; return the scores of each method, and the figure."""
-    data, methods, seconds = load(seed, size), dict[str, Predict](), dict[str, float]()
+    data, methods, seconds = load(seed, setup), dict[str, Predict](), dict[str, float]()
     start = time.perf_counter()
-    bar = tqdm(range(size.n_models), desc=f"seed {seed}: training")
-    models = [train_network(data, 100 * seed + number, size.epochs) for number in bar]
+    bar = tqdm(range(setup.n_models), desc=f"seed {seed}: training")
+    models = [train_network(data, 100 * seed + number, setup) for number in bar]
     seconds["training"] = time.perf_counter() - start
     methods["one network"] = of_networks(models[:1])
     methods["ensemble"] = of_networks(models)
@@ -228,22 +229,22 @@ def run(seed: int, size: Size) -> tuple[dict[str, dict[str, float]], Figure]:
     ]
     for name, number, batch_norm in tqdm(runs, desc=f"seed {seed}: fitting"):
         start = time.perf_counter()
-        posteriors[name] = fitted(models[:number], data, seed, size, batch_norm)
+        posteriors[name] = fitted(models[:number], data, seed, setup, batch_norm)
         seconds[name] = time.perf_counter() - start
-        methods[name] = of_posterior(posteriors[name], size.n_samples)
+        methods[name] = of_posterior(posteriors[name], setup.n_samples)
     found = {name: scores(predict, data) for name, predict in methods.items()}
 
     for name, posterior in posteriors.items():
-        print(f"\n{name}, on the validation images:\n{posterior.diagnose(data.val, size.n_samples)}")
+        print(f"\n{name}, on the validation images:\n{posterior.diagnose(data.val, setup.n_samples)}")
     posterior = posteriors["posterior, frozen"]
-    mib, change = saved_and_loaded(posterior, models[0], data.test[0], size.n_samples)
+    mib, change = saved_and_loaded(posterior, models[0], data.test[0], setup.n_samples)
     print(f"\nsaved and loaded: {mib:.1f} MiB, largest change of a probability {change:.1e}")
     kinds = {"test images": data.test[0], **data.odd}
     shown = ("one network", "ensemble", "posterior, frozen")
     figure = draw({name: {kind: methods[name](x) for kind, x in kinds.items()} for name in shown})
-    tuning = posterior.tune(data.val, n_samples=size.n_samples)
+    tuning = posterior.tune(data.val, n_samples=setup.n_samples)
     print(f"\ntuning on the validation images:\n{tuning}")
-    found["posterior, tuned"] = scores(of_posterior(posterior, size.n_samples), data)
+    found["posterior, tuned"] = scores(of_posterior(posterior, setup.n_samples), data)
     print("\nseconds: " + ", ".join(f"{name} {value:.1f}" for name, value in seconds.items()))
     return found, figure
 
@@ -269,12 +270,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of split, training and sampling; default 0")
     parser.add_argument("--figure", type=Path, default=Path(__file__).with_suffix(".png"), help="where it is drawn")
-    parser.add_argument("--max-steps", type=int, default=Size.max_steps, help="of a walk; default %(default)s")
+    parser.add_argument("--max-steps", type=int, default=Setup.max_steps, help="of a walk; default %(default)s")
+    parser.add_argument("--prior-precision", type=float, default=Setup.prior_precision, help="default %(default)s")
     parser.add_argument("--tiny", action="store_true", help="seconds, to see that all runs; the numbers mean nothing")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    size = TINY if arguments.tiny else Size(max_steps=arguments.max_steps)
-    results = [run(seed, size) for seed in arguments.seeds]
+    setup = TINY if arguments.tiny else Setup(prior_precision=arguments.prior_precision, max_steps=arguments.max_steps)
+    results = [run(seed, setup) for seed in arguments.seeds]
     results[0][1].savefig(arguments.figure)
     print(f"\n{table([found for found, _ in results])}\n\nfigure: {arguments.figure}")
 

@@ -12,9 +12,9 @@ OBABO and accepted or refused with its velocity reversed (Horowitz 1991), which 
 With minibatches the gradient of each step is another batch's. What heat that adds shows in the velocity, whose mean
 square should be 1; a thermostat on each particle adds friction xi while it is larger and takes it back while smaller,
 
-    d xi / dt = thermostat (|v|^2 / P - 1 - exp(-2 gamma t)),
+    d xi / dt = thermostat (|v|^2 / P - 1),
 
-the last term for what friction leaves of the drift, without noise of its own. Held above zero it would cool: chance
+where an excess below exp(-2 gamma t), what friction leaves of the drift, does not count as heat; without noise of its own. Held above zero it would cool: chance
 alone would add friction, and nothing take it back. For gradient noise of one strength in all directions the posterior
 stays exact, xi then has the variance thermostat / P (adaptive Langevin: Jones and Leimkuhler 2011,
 doi:10.1063/1.3626941; Leimkuhler and Shang 2016, doi:10.1137/15M102318X).
