@@ -14,7 +14,7 @@ square should be 1; a thermostat on each particle adds friction xi while it is l
 
     d xi / dt = thermostat (|v|^2 / P - 1),
 
-where an excess below exp(-2 gamma t), what friction leaves of the drift, does not count as heat; without noise of its own. Held above zero it would cool: chance
+without noise of its own. Held above zero it would cool: chance
 alone would add friction, and nothing take it back. For gradient noise of one strength in all directions the posterior
 stays exact, xi then has the variance thermostat / P (adaptive Langevin: Jones and Leimkuhler 2011,
 doi:10.1063/1.3626941; Leimkuhler and Shang 2016, doi:10.1137/15M102318X).
@@ -146,9 +146,8 @@ def _accepted_or_refused(
 
 
 def _with_thermostat(state: WalkState, heat: Tensor, settings: WalkSettings, step_size: float) -> WalkState:
-    """The state with the friction that its velocities ask for; what friction has left of the drift is no heat."""
-    drift = math.exp(-2.0 * settings.friction * step_size * state.time)  # it starts with a mean square of 2
-    return state._replace(added_friction=state.added_friction + step_size * settings.thermostat * (heat - 1.0 - drift))
+    """The state with the friction that its velocities ask for."""
+    return state._replace(added_friction=state.added_friction + step_size * settings.thermostat * (heat - 1.0))
 
 
 def check_metropolis(settings: WalkSettings, energy: AnyEnergy) -> None:
