@@ -125,8 +125,11 @@ class TinyBenchmark:
 
     def run(self, *arguments: str) -> int:
         """Run it; return the exit code."""
+        import dill
         from run import main
 
+        # datasets imports dill, which changes how this process pickles functions; workers, and a real run, do not.
+        dill.extend(use_dill=False)
         return main([str(self.config), "--bench", str(self.folder), "--output", str(self.output), *arguments])
 
 
