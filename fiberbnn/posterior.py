@@ -139,7 +139,10 @@ class MetricBNN:
         return self._diagnostics
 
     def memory_estimate(self) -> int:
-        """Return the bytes that `fit` will hold for walks and latent fits, without the data and activations."""
+        """Return the bytes that `fit` will hold in tensors of walks and latent fits, without data and activations.
+
+        The C library's heap can keep a tenth more of what was freed.
+        """
         return bytes_of_fit(self.network.weights, len(self.networks), self.settings)
 
     def fit(self, train_data: Data, *, in_memory: bool = True, progress_bar: bool = False) -> Self:

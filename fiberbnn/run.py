@@ -44,7 +44,9 @@ class Run:
         )
         self.scale_adaptation = ScaleAdaptation(energy.prior_precision, ranks)
         self.state = init(weights, energy, settings, n_particles=n_particles, seed=seed, particle0=particle0)
-        self.map_energy = float(self.state.energy[0])
+        # Without control variates the first minibatch is only an estimate.
+        known = energy.exact or first.anchor is not None
+        self.map_energy = float(self.state.energy[0] if known else energy(weights[None])[0])
         if not math.isfinite(self.map_energy):
             raise FloatingPointError("the energy at the start of the walk is not finite")
         self.history: list[tuple[float, float, float, float, float]] = []

@@ -146,8 +146,13 @@ def _accepted_or_refused(
 
 
 def _with_thermostat(state: WalkState, heat: Tensor, settings: WalkSettings, step_size: float) -> WalkState:
-    """The state with the friction that its velocities ask for."""
-    return state._replace(added_friction=state.added_friction + step_size * settings.thermostat * (heat - 1.0))
+    """The state with the friction that its velocities ask for.
+
+    Friction and heat answer each other, as d friction = r (heat - 1) and d heat = -2 friction heat, and swing at the
+    rate sqrt(2 r). The step is linearly implicit in that pair, or it would build the swing up where steps are long.
+    """
+    rate = settings.thermostat * step_size / (1.0 + 2.0 * settings.thermostat * step_size**2)
+    return state._replace(added_friction=state.added_friction + rate * (heat - 1.0))
 
 
 def check_metropolis(settings: WalkSettings, energy: AnyEnergy) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from textwrap import dedent
 
@@ -96,7 +98,7 @@ NOISY_METHOD = '''
 
 
 class TinyBenchmark:
-    """A benchmark folder to add files to, and to run with bench/run.py's own `main`."""
+    """A benchmark folder to add files to, and to run with bench/run.py."""
 
     def __init__(self, folder: Path, output: Path) -> None:
         self.folder, self.output = folder, output
@@ -124,23 +126,20 @@ class TinyBenchmark:
         return path.read_text().splitlines() if path.exists() else []
 
     def run(self, *arguments: str) -> int:
-        """Run it; return the exit code."""
-        import dill
-        from run import main
-
-        # datasets imports dill, which changes how this process pickles functions; workers, and a real run, do not.
-        dill.extend(use_dill=False)
-        return main([str(self.config), "--bench", str(self.folder), "--output", str(self.output), *arguments])
+        """Run it in a process of its own, as its users do; return the exit code, keep what it said."""
+        command = [str(BENCH / "run.py"), str(self.config), "--bench", str(self.folder), "--output", str(self.output)]
+        done = subprocess.run(
+            [sys.executable, *command, *arguments], capture_output=True, text=True, timeout=300, check=False,
+            env=os.environ | {"COLUMNS": "200"},
+        )  # fmt: skip
+        self.printed = done.stdout
+        print(done.stdout, done.stderr)  # for whoever reads why a test failed
+        return done.returncode
 
 
 @pytest.fixture
-def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TinyBenchmark:
+def tiny(tmp_path: Path) -> TinyBenchmark:
     """A benchmark with one task of two seeds and no methods yet."""
-    import run
-
-    # main sets these for its workers: put back afterwards what they were.
-    for name in (*run.ONE_THREAD, *run.QUIET, "MPLBACKEND", "BENCHOPT_CACHE"):
-        monkeypatch.setenv(name, os.environ.get(name, ""))
     return TinyBenchmark(tmp_path / "bench", tmp_path / "results" / "tiny")
 
 

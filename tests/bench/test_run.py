@@ -186,7 +186,7 @@ def test_a_run_on_images_leaves_detection_shifts_and_their_figures(tiny):
     assert all(f'"{name}_stripes"' in page for name in ("reliability", "ood_roc", "shift"))
 
 
-def test_a_run_leaves_rows_table_figures_and_page(tiny, plane, capsys):
+def test_a_run_leaves_rows_table_figures_and_page(tiny, plane):
     tiny.add("datasets/plane.py", plane)
     tiny.add_noisy("walk", sds=(0.01, 0.1))
     assert tiny.run() == 0
@@ -215,11 +215,11 @@ def test_a_run_leaves_rows_table_figures_and_page(tiny, plane, capsys):
     for name in ("nll_against_cost.png", "predictive_bands.png", "uncertainty_maps.png", "benchopt.html"):
         assert (tiny.output / name).stat().st_size > 5000, name
     assert "walk[sd=0.01]" in (tiny.output / "table.md").read_text()
-    assert "walk[sd=0.1]" in capsys.readouterr().out
+    assert "walk[sd=0.1]" in tiny.printed
     assert not [path for path in tiny.output.iterdir() if path.name.startswith(".") or ".part" in path.name]
 
 
-def test_a_method_that_fails_becomes_a_row_with_the_reason_and_the_rest_goes_on(tiny, capsys):
+def test_a_method_that_fails_becomes_a_row_with_the_reason_and_the_rest_goes_on(tiny):
     tiny.add("solvers/broken.py", BROKEN)
     tiny.add("solvers/nowhere.py", NOT_IMPORTED.format(name="nowhere", line="import no_such_package"))
     tiny.add("solvers/typo.py", NOT_IMPORTED.format(name="typo", line="oops = undefined"))
@@ -249,7 +249,7 @@ def test_a_method_that_fails_becomes_a_row_with_the_reason_and_the_rest_goes_on(
     unreadable = rows.xs("unreadable", level="task")
     assert set(unreadable["status"]) == {"failed"}
     assert unreadable["reason"].str.contains("the disk is gone").all()
-    said = capsys.readouterr().out
+    said = tiny.printed
     assert "broken[raises]: failed (seed 0, 1): ValueError: no luck today" in said
     assert "all methods: failed (seed 0): the task could not be loaded: OSError: the disk is gone" in said
 
@@ -295,7 +295,7 @@ def test_an_unknown_configuration_is_refused_with_the_known_ones(capsys):
 
 
 @pytest.mark.slow
-def test_a_worker_that_dies_costs_only_what_was_not_finished(tiny, capsys):
+def test_a_worker_that_dies_costs_only_what_was_not_finished(tiny):
     tiny.add("solvers/zz_killed.py", KILLED)
     tiny.add_noisy()
     assert tiny.run("--jobs", "2") == 1
@@ -303,7 +303,7 @@ def test_a_worker_that_dies_costs_only_what_was_not_finished(tiny, capsys):
     assert set(rows.loc["zz-killed", "status"]) == {"failed"}
     assert rows.loc["zz-killed", "reason"].str.contains("a worker process died").all()
     assert rows.loc[("noisy", 0), "status"] == "done"
-    assert "what is finished is kept" in capsys.readouterr().out
+    assert "what is finished is kept" in tiny.printed
 
 
 @pytest.mark.slow

@@ -21,19 +21,21 @@ linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Li
 # a time, and what the libraries' own buffers take.
 ACTIVATIONS = 64 << 20
 
+# glibc keeps freed blocks of up to 32 MiB for later, which can add a tenth; the estimate is of tensors.
+RETURNED_AT_ONCE = {"MALLOC_MMAP_THRESHOLD_": str(1 << 20), "MALLOC_TRIM_THRESHOLD_": str(1 << 16)}
+
 
 def fit(kind: str, width: int, *, n_particles: int = 8, n_snapshots: int = 4, batch_size: int = 0) -> dict:
     """What a fit took."""
     arguments = map(str, (kind, width, n_particles, n_snapshots, batch_size))
     done = subprocess.run(
         [sys.executable, fit_in_memory.__file__, *arguments], capture_output=True, text=True, timeout=500,
-        env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False,
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | RETURNED_AT_ONCE, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
-@pytest.mark.xfail(strict=False, reason="the estimate leaves out a seventh of what a wide perceptron takes")
 @linux
 @pytest.mark.parametrize(
     ("kind", "width", "options"),
@@ -63,7 +65,7 @@ def test_more_particles_and_snapshots_take_what_the_estimate_says():
 @linux
 @pytest.mark.slow
 def test_ten_million_weights_and_eight_particles_stay_below_six_gib():
-    found = fit("convolutions", 2900)
+    found = fit("convolutions", 2920)
     assert found["weights"] > 4e7
     assert found["peak"] < 6 << 30
     assert found["risen"] < found["estimate"] + ACTIVATIONS

@@ -193,7 +193,6 @@ def test_a_walk_on_minibatches_that_adapts_by_itself(linear):
     assert not measured[len(found.history) // 2 :].any()
 
 
-@pytest.mark.xfail(strict=False, reason="the heat reported in a walk this short still holds what is left of the drift")
 def test_the_walk_reports_the_heat_that_it_could_not_take_out(linear):
     heats = [
         walk_from(
