@@ -2,8 +2,9 @@
 
 from .autoencoder import AutoencoderSettings
 from .basis import Basis
+from .cost import Cost
 from .diagnostics import Diagnostics
-from .energy import Cost, Energy
+from .energy import Energy
 from .latent import LatentPosterior, LatentSettings
 from .likelihood import Categorical, Gaussian, HeteroscedasticGaussian, Likelihood
 from .map import MapFit, fit_map

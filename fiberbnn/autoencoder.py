@@ -16,9 +16,9 @@ from tqdm import tqdm
 
 from fiberbnn_kernels import philox_normal, philox_uniform
 
+from .any_energy import AnyEnergy
 from .basis import CHUNK_BYTES, Basis
 from .batch import Inputs
-from .energy import AnyEnergy
 from .streams import Stream
 
 

@@ -1,8 +1,8 @@
 """The energy U of weights in nats, its gradient and curvature products, counted."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import astuple, dataclass
-from typing import Protocol, Self
+from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch.func import vmap
 from fiberbnn_kernels import mlp_nll_and_grad
 
 from .batch import Inputs, check_finite, moved, n_rows, take
+from .cost import Cost
 from .likelihood import Categorical, Gaussian, Likelihood
 from .network import Network
 from .sums import products_from, squared_norms
@@ -18,69 +19,6 @@ from .sums import products_from, squared_norms
 # Weight vectors whose outputs are held together, unless copies of them would take more bytes than this.
 OUTPUTS_AT_ONCE = 32
 WEIGHT_BYTES_AT_ONCE = 1 << 26
-
-
-@dataclass
-class Cost:
-    """What was computed, in passes of one weight vector over the full data; a minibatch is a part of a pass.
-
-    Attributes:
-        grad_evals: gradients.
-        hvp_evals: Hessian-vector products.
-        energy_evals: energies without gradients.
-        shared_grads: those of the gradients that belong to no particle: of curvature and control variates.
-    """
-
-    grad_evals: float = 0
-    hvp_evals: float = 0
-    energy_evals: float = 0
-    shared_grads: float = 0
-
-    def __add__(self, other: "Cost") -> "Cost":
-        return Cost(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
-
-    def __iadd__(self, other: "Cost") -> Self:
-        for name, value in vars(other).items():
-            setattr(self, name, getattr(self, name) + value)
-        return self
-
-    def __sub__(self, earlier: "Cost") -> "Cost":
-        return Cost(*(a - b for a, b in zip(astuple(self), astuple(earlier), strict=True)))
-
-    def copy(self) -> "Cost":
-        """Return the count as it stands."""
-        return Cost(*astuple(self))
-
-
-class AnyEnergy(Protocol):
-    """What walk and latent fit need of an energy: `Energy` and `MinibatchEnergy` have it."""
-
-    network: Network
-    likelihood: Likelihood
-    prior_precision: float
-    cost: Cost
-    n: int
-    exact: bool
-
-    def __call__(self, weights: Tensor) -> Tensor:
-        """Return the energies of weights [K, P] on all data, [K]; nats."""
-        ...
-
-    def at(self, time: int) -> "Energy":
-        """Return the energy that step number `time` sees: all data, or one minibatch scaled up."""
-        ...
-
-    def anchored(self, weights: Tensor) -> Self:
-        """Return the energy with control variates at weights [P], if it has any use for them."""
-        ...
-
-    def rows(self, index: Tensor) -> Inputs:
-        """Return the prepared inputs of examples, int64 [B]."""
-        ...
-
-    def batches(self) -> Iterator[Inputs]:
-        """Yield the inputs of all examples, not prepared."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)

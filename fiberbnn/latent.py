@@ -10,10 +10,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from .any_energy import AnyEnergy
 from .autoencoder import Autoencoder, AutoencoderSettings, fit_autoencoder
 from .basis import CHUNK_BYTES, Basis
 from .density import LatentDensity
-from .energy import AnyEnergy
 
 
 @dataclass(frozen=True)

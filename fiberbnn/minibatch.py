@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from .batch import Inputs, check_finite
+from .cost import Cost
 from .data import Examples
-from .energy import Anchor, Cost, Energy, check_data
+from .energy import Anchor, Energy, check_data
 from .likelihood import Likelihood
 from .network import Network
 from .sums import squared_norms

@@ -6,12 +6,15 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from .any_energy import AnyEnergy
+from .batch import check_finite
 from .batch_norm import Policy
+from .cost import Cost
 from .curvature import newton_gain
 from .data import Examples, ExamplesInMemory
-from .energy import AnyEnergy, Cost, Energy
+from .energy import Energy
 from .latent import LatentPosterior, LatentSettings
-from .likelihood import Likelihood
+from .likelihood import Gaussian, Likelihood, UnfittedGaussian
 from .minibatch import MinibatchEnergy
 from .network import Network
 from .schedule import WalkSchedule
@@ -70,6 +73,25 @@ def networks_of(models: list[nn.Module], subset: Subset | None, batch_norm: Poli
                 "in their weights only"
             )
     return networks
+
+
+def noise_of(
+    unfitted: UnfittedGaussian, networks: list[Network], examples: Examples, batch_size: int | None
+) -> Gaussian:
+    """Return the likelihood whose noise fits the residuals of all networks at their own weights.
+
+    Raises:
+        ValueError: if the data are not finite or do not fit the networks, or the residuals are no more than rounding.
+    """
+    outputs, targets = [], []
+    for network in networks:
+        for x, y in examples.batches(batch_size or examples.n):
+            check_finite(x, "inputs")
+            check_finite(y, "targets")
+            outputs.append(network(network.weights[None], network.prepare(x))[0])
+            targets.append(y.to(outputs[-1].device))
+            Gaussian(1.0).check(outputs[-1], targets[-1])
+    return unfitted.fitted(torch.cat(outputs), torch.cat(targets))
 
 
 def energy_of(

@@ -3,29 +3,25 @@
 import copy
 import math
 import os
-import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any, Literal, Self
 
-import torch
 from torch import Tensor, nn
 
 from . import saved
-from .batch import Inputs, check_finite
+from .assessment import judged, of_fit
 from .batch_norm import Policy
 from .data import Data, Examples, collect, examples_of
-from .diagnostics import Diagnostics, judged, of_fit
-from .draws import Draws
-from .latent import LatentPosterior, LatentSettings
-from .likelihood import Gaussian, Likelihood, UnfittedGaussian, from_dict, likelihood_of
+from .diagnostics import Diagnostics
+from .latent import LatentSettings
+from .likelihood import Likelihood, UnfittedGaussian, from_dict, likelihood_of
 from .memory import bytes_of_fit, check_fits
-from .mode import Mode, ModeSettings, energy_of, fit_mode, networks_of
+from .mode import Mode, ModeSettings, energy_of, fit_mode, networks_of, noise_of
 from .network import Network
-from .pooled import PooledPosterior, shares_of_modes
-from .prediction import GaussianPredictive, Predictive
-from .predictive import Statistics
+from .pooled import shares_of_modes
+from .predictor import Predictor
 from .schedule import WalkSchedule
 from .subset import Subset
 from .trajectory import Trajectory
@@ -33,7 +29,7 @@ from .tuning import Tuning, tune
 from .walk_state import WalkSettings
 
 
-class MetricBNN:
+class MetricBNN(Predictor):
     """A Bayesian neural network from a trained one, by a walk around its weights and a latent model of the walk.
 
     Our reading of "Walking on the Fiber" (arXiv 2512.01500); docs/method.md says what is the paper's.
@@ -88,55 +84,21 @@ class MetricBNN:
                 raise ValueError(f"{name} must be positive and finite; got {value}")
         if n_particles < 1 or (batch_size is not None and batch_size < 1):
             raise ValueError(f"n_particles and batch_size must be at least 1; got {n_particles} and {batch_size}")
-        self.networks = networks_of([model] if isinstance(model, nn.Module) else list(model), subset, batch_norm)
-        self.mode_weights = shares_of_modes(mode_weights, len(self.networks))
-        self._likelihood = likelihood_of(likelihood, noise_std)
-        # Noise that is to be fitted is fitted anew by each call of `fit`.
-        self._noise = self._likelihood if isinstance(self._likelihood, UnfittedGaussian) else None
-        self.prior_precision, self.temperature, self.seed = prior_precision, temperature, seed
-        self.settings = ModeSettings(
+        networks = networks_of([model] if isinstance(model, nn.Module) else list(model), subset, batch_norm)
+        shares = shares_of_modes(mode_weights, len(networks))
+        settings = ModeSettings(
             n_particles=n_particles, batch_size=batch_size, walk=walk or WalkSettings(),
             schedule=schedule or WalkSchedule(), latent=latent or LatentSettings(), seed=seed,
         )  # fmt: skip
-        self.modes: tuple[Mode, ...] = ()
-        self._examples: Examples | None = None
-        self._statistics: Statistics = {}
-        self._diagnostics = Diagnostics()
-
-    @property
-    def likelihood(self) -> Likelihood:
-        """What the outputs mean.
-
-        Raises:
-            RuntimeError: if noise is yet to be fitted.
-        """
-        if isinstance(self._likelihood, UnfittedGaussian):
-            raise RuntimeError("the noise has not been fitted yet: call fit(train_data) first, or give noise_std")
-        return self._likelihood
-
-    @property
-    def network(self) -> Network:
-        """The network as a function of flat weights; of the first model, if there are several."""
-        return self.networks[0]
+        super().__init__(networks, shares, likelihood_of(likelihood, noise_std), temperature, settings)
+        # Noise that is to be fitted is fitted anew by each call of `fit`.
+        self._noise = self._likelihood if isinstance(self._likelihood, UnfittedGaussian) else None
+        self.prior_precision = prior_precision
 
     @property
     def trajectory(self) -> Trajectory | None:
         """The walk from the first model; None before `fit` and after `load`."""
         return self.modes[0].trajectory if self.modes else None
-
-    @property
-    def latent_posterior(self) -> LatentPosterior:
-        """The latent posterior of the first model's walk.
-
-        Raises:
-            RuntimeError: before `fit` or `load`.
-        """
-        return self._draws().pooled.modes[0]
-
-    @property
-    def diagnostics(self) -> Diagnostics:
-        """What is known from the fit alone; `diagnose` adds what held-out data say."""
-        return self._diagnostics
 
     def memory_estimate(self) -> int:
         """Return the bytes that `fit` will hold in tensors of walks and latent fits, without data and activations.
@@ -169,7 +131,11 @@ class MetricBNN:
         examples = examples_of(train_data, in_memory=in_memory)
         advice = "lower n_particles, the schedule's n_snapshots or the latent rank"
         check_fits(self.memory_estimate(), self.network.weights.device, advice)
-        return self._fit(examples, self._with_noise(examples), progress_bar)
+        if self._noise is None:
+            likelihood = self.likelihood
+        else:
+            likelihood = noise_of(self._noise, self.networks, examples, self.settings.batch_size)
+        return self._fit(examples, likelihood, progress_bar)
 
     def _fit(self, examples: Examples, likelihood: Likelihood, progress_bar: bool) -> Self:
         settings, modes = self.settings, []
@@ -183,86 +149,6 @@ class MetricBNN:
         for text in self._diagnostics.warnings:
             warnings.warn(text, stacklevel=3)
         return self
-
-    def sample(self, n_samples: int = 100, *, generator: torch.Generator | None = None) -> Tensor:
-        """Return posterior weight samples, decoded in one pass, [S, P].
-
-        With several models they fall to these in turn, by their weights.
-
-        Args:
-            n_samples: S.
-            generator: of torch, which gives the seed of the draws; torch's global one if None.
-
-        Raises:
-            RuntimeError: before `fit` or `load`.
-            ValueError: if `n_samples` is not positive.
-        """
-        device = generator.device if generator is not None else None
-        seed = int(torch.randint(0, 2**62, (1,), generator=generator, device=device))
-        return self._draws().pooled.sample(n_samples, seed=seed)
-
-    def draws(self, n_samples: int = 100) -> Tensor:
-        """Return the weight samples behind predictions, [S, P]: those of the posterior's own seed, in every call."""
-        return self._draws().weights(n_samples)
-
-    def predictive_samples(self, x: Inputs, n_samples: int = 100) -> Tensor:
-        """Return the predictions of S posterior samples, [S, N, ...]: probabilities, or means of a regression.
-
-        The S weight draws come from the posterior's own seed: they are the same for all x, in every call.
-
-        Args:
-            x: inputs, N rows.
-            n_samples: S.
-
-        Raises:
-            RuntimeError: before `fit` or `load`, or if batch-norm statistics are to be refreshed without data.
-            ValueError: if x is empty or not finite.
-        """
-        return self.likelihood.predictions(self.outputs(x, n_samples))
-
-    def outputs(self, x: Inputs, n_samples: int = 100) -> Tensor:
-        """Return the networks' outputs (logits, for a classification) for the same draws, [S, N, ...]."""
-        return self._draws().outputs(x, n_samples, self._statistics_of(n_samples))
-
-    def predict(self, x: Inputs, n_samples: int = 100) -> Predictive:
-        """Return the averaged predictive with its uncertainty taken apart; see `ClassPredictive`, `GaussianPredictive`.
-
-        Weight samples are decoded a few at a time, and outputs of single samples are not kept.
-        """
-        return self._draws().predict(self.likelihood, x, n_samples, self._statistics_of(n_samples))
-
-    def __call__(self, x: Inputs, n_samples: int = 100) -> Tensor | tuple[Tensor, Tensor]:
-        """Return the averaged predictive: probabilities [N, ...], or mean and variance [N, ...] of a regression.
-
-        The variance is that of the observations: the spread of the means plus the noise. `predict` gives the parts.
-        """
-        found = self.predict(x, n_samples)
-        return (found.mean, found.variance) if isinstance(found, GaussianPredictive) else found.probs
-
-    def refresh(self, train_data: Data | None = None, n_samples: int = 100) -> float:
-        """Recompute the batch-norm statistics of the first S posterior samples, and return the seconds that it took.
-
-        Predictions do this by themselves after `fit`. After `load` it is needed for more samples than were saved.
-
-        Args:
-            train_data: as for `fit`; None for what `fit` was given.
-            n_samples: S.
-
-        Raises:
-            RuntimeError: if there are no training data, or batch norm is frozen.
-        """
-        if self.network.batch_norm != "refresh":
-            raise RuntimeError('batch norm is frozen: there is nothing to refresh unless batch_norm="refresh"')
-        if train_data is not None:
-            self._examples = examples_of(train_data)
-        if self._examples is None:
-            raise RuntimeError("batch-norm statistics need the training data: call refresh(train_data) first")
-        start, examples = time.perf_counter(), self._examples
-        size = self.settings.batch_size or examples.n
-        self._statistics = self._draws().statistics(lambda: (x for x, _ in examples.batches(size)), n_samples)
-        seconds = time.perf_counter() - start
-        self._diagnostics = replace(self._diagnostics, refresh_s=seconds)
-        return seconds
 
     def diagnose(self, val_data: Data, n_samples: int = 200) -> Diagnostics:
         """Return the diagnostics of walk and latent posterior, with predictions judged on held-out data.
@@ -326,8 +212,7 @@ class MetricBNN:
             RuntimeError: before `fit` or `load`.
         """
         self._draws()
-        statistics = {f"statistics.{name}": values for name, values in self._statistics.items()}
-        return saved.mode_tensors(self.modes) | statistics
+        return saved.tensors_of(self.modes, self._statistics)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the posterior to a safetensors file; the walk itself is not kept.
@@ -375,39 +260,8 @@ class MetricBNN:
             mode_weights=settings["mode_weights"], batch_size=settings["batch_size"],
             **{name: settings[name] for name in ("prior_precision", "temperature", "seed")},
         )  # fmt: skip
-        posterior.modes = tuple(
-            Mode(network, saved.latent_from(tensors, f"mode{m}.", settings["modes"][m]))
-            for m, network in enumerate(posterior.networks)
-        )
-        posterior._statistics = saved.part(tensors, "statistics.")
-        stored = settings["diagnostics"]
-        posterior._diagnostics = Diagnostics(**{**stored, "warnings": tuple(stored["warnings"])})
+        latents = saved.latents_from(tensors, settings["modes"])
+        posterior.modes = tuple(map(Mode, posterior.networks, latents))
+        posterior._statistics = saved.statistics_from(tensors)
+        posterior._diagnostics = Diagnostics.from_dict(settings["diagnostics"])
         return posterior
-
-    def _draws(self) -> Draws:
-        if not self.modes:
-            raise RuntimeError("this posterior has not been fitted: call fit(train_data) first, or load a saved one")
-        latents = tuple(mode.latent.at_temperature(self.temperature) for mode in self.modes)
-        return Draws(self.modes, PooledPosterior(latents, self.mode_weights), self.seed)
-
-    def _statistics_of(self, n_samples: int) -> Statistics | None:
-        """Batch-norm statistics of the first samples, refreshed if there are too few; None if they are frozen."""
-        if self.network.batch_norm != "refresh":
-            return None
-        if not self._statistics or len(next(iter(self._statistics.values()))) < n_samples:
-            self.refresh(n_samples=n_samples)
-        return {name: values[:n_samples] for name, values in self._statistics.items()}
-
-    def _with_noise(self, examples: Examples) -> Likelihood:
-        """The likelihood, its noise fitted to the residuals of all models if it is unknown."""
-        if self._noise is None:
-            return self.likelihood
-        outputs, targets = [], []
-        for network in self.networks:
-            for x, y in examples.batches(self.settings.batch_size or examples.n):
-                check_finite(x, "inputs")
-                check_finite(y, "targets")
-                outputs.append(network(network.weights[None], network.prepare(x))[0])
-                targets.append(y.to(outputs[-1].device))
-                Gaussian(1.0).check(outputs[-1], targets[-1])
-        return self._noise.fitted(torch.cat(outputs), torch.cat(targets))

@@ -8,8 +8,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .adaptation import ScaleAdaptation, StepSizeAdaptation, has_settled
+from .any_energy import AnyEnergy
 from .curvature import diagonal_scale, ggn_diagonal, largest_eigenvalue
-from .energy import AnyEnergy
 from .ranks import Ranks
 from .schedule import WalkSchedule
 from .walk import init, step

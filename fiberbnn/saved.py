@@ -20,6 +20,7 @@ from .density import LatentDensity
 from .latent import LatentPosterior
 from .mode import Mode
 from .network import Network
+from .predictive import Statistics
 
 FORMAT = "fiberbnn-posterior"
 VERSION = 2
@@ -95,18 +96,18 @@ def load(path: str | os.PathLike[str], network: Network) -> tuple[dict[str, Tens
     return moved, json.loads(metadata["settings"])
 
 
-def mode_tensors(modes: Sequence[Mode]) -> dict[str, Tensor]:
-    """Return the tensors of modes by name: the state of the model at its MAP, and the latent posterior."""
+def tensors_of(modes: Sequence[Mode], statistics: Statistics) -> dict[str, Tensor]:
+    """Return by name the state of each mode's model at its MAP, its latent posterior, and batch-norm statistics."""
     found: dict[str, Tensor] = {}
     for m, mode in enumerate(modes):
         # Weights that are tied, or share memory, are written once each.
         model = {f"model.{name}": tensor.detach().clone() for name, tensor in mode.network.model.state_dict().items()}
         found |= {f"mode{m}.{name}": t for name, t in (model | latent_tensors(mode.latent)).items()}
-    return found
+    return found | {f"statistics.{name}": values for name, values in statistics.items()}
 
 
 def models_from(tensors: dict[str, Tensor], model: nn.Module, n_modes: int) -> list[nn.Module]:
-    """Return copies of a module that carry the weights and buffers of `mode_tensors`."""
+    """Return copies of a module that carry the weights and buffers of `tensors_of`."""
     models = []
     for m in range(n_modes):
         models.append(copy.deepcopy(model))
@@ -136,11 +137,20 @@ def latent_settings(latent: LatentPosterior) -> dict[str, float]:
     }
 
 
-def latent_from(tensors: dict[str, Tensor], prefix: str, settings: dict[str, float]) -> LatentPosterior:
-    """Return the latent posterior of `latent_tensors`, whose names begin with a prefix here, and `latent_settings`."""
-    mine = part(tensors, prefix)
-    basis = Basis(**part(mine, "basis."))
-    density = LatentDensity(**part(mine, "density."), bandwidth=settings["bandwidth"], stretch=settings["stretch"])
+def latents_from(tensors: dict[str, Tensor], settings: Sequence[dict[str, float]]) -> list[LatentPosterior]:
+    """Return the latent posteriors of the modes of `tensors_of`, given the `latent_settings` of each."""
+    return [latent_from(part(tensors, f"mode{m}."), one) for m, one in enumerate(settings)]
+
+
+def latent_from(tensors: dict[str, Tensor], settings: dict[str, float]) -> LatentPosterior:
+    """Return the latent posterior of `latent_tensors` and `latent_settings`."""
+    basis = Basis(**part(tensors, "basis."))
+    density = LatentDensity(**part(tensors, "density."), bandwidth=settings["bandwidth"], stretch=settings["stretch"])
     autoencoder = Autoencoder(basis.deviations, len(density.mean), int(settings["hidden"]))
-    autoencoder.load_state_dict(part(mine, "autoencoder."))
+    autoencoder.load_state_dict(part(tensors, "autoencoder."))
     return LatentPosterior(basis, autoencoder.requires_grad_(False), density)
+
+
+def statistics_from(tensors: dict[str, Tensor]) -> Statistics:
+    """Return the batch-norm statistics of `tensors_of`; empty if none were saved."""
+    return part(tensors, "statistics.")

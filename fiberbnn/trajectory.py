@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from .energy import AnyEnergy, Cost
+from .any_energy import AnyEnergy
+from .cost import Cost
 from .ranks import Ranks
 from .run import Run
 from .schedule import WalkSchedule

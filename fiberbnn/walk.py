@@ -32,7 +32,8 @@ from torch import Tensor
 
 from fiberbnn_kernels import philox_uniform
 
-from .energy import AnyEnergy, Energy
+from .any_energy import AnyEnergy
+from .energy import Energy
 from .moves import acceptance_of, baoab, chunks, kinetic_energy, literal, noise_of, put_back, refresh, verlet
 from .streams import Stream
 from .walk_state import WalkInfo, WalkSettings, WalkState

@@ -1,4 +1,4 @@
-"""What a run cost: seconds and memory, measured the same way for every method."""
+"""What a run cost: seconds, memory and gradients, counted the same way for every method."""
 
 from __future__ import annotations
 
@@ -7,12 +7,25 @@ import ctypes
 import gc
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 _STATUS = Path("/proc/self/status")
 _CLEAR_REFS = Path("/proc/self/clear_refs")
+
+
+def gradients_of(cost: Mapping[str, float]) -> float:
+    """Return all that a method computed of the training data, in gradients of one weight vector.
+
+    A Hessian-vector product counts as two gradients, which it takes by central differences and at least by any other
+    way; an energy alone as a third of one, the share of the forward pass.
+
+    Args:
+        cost: grad_evals, hvp_evals and energy_evals; what is not there counts as none.
+    """
+    return cost.get("grad_evals", 0) + 2 * cost.get("hvp_evals", 0) + cost.get("energy_evals", 0) / 3
 
 
 class Meter:

@@ -12,6 +12,7 @@ from benchmark_utils.prediction import Prediction
 from benchmark_utils.shared_map import shared_map
 from benchmark_utils.task import Task
 from fiberbnn import AutoencoderSettings, LatentSettings, MapFit, WalkSchedule
+from fiberbnn.cost import Cost
 
 # Of images one mode is not enough, and a walk sees minibatches: a twentieth of the data each step. Three MAPs with
 # three particles and a hundred steps each take no more gradients than an ensemble of five MAPs, those of all MAPs
@@ -36,9 +37,15 @@ def map_fits(task: Task, map_fit: MapFit, n_maps: int | Literal["auto"]) -> list
     return [map_fit, *(shared_map(task, member) for member in range(1, number_of_maps(task, n_maps)))]
 
 
-def cost_of_more(fits: list[MapFit]) -> dict[str, float]:
-    """Return gradients and seconds of all MAPs but the first, whose own every method reports apart."""
-    return {"grad_evals": sum(fit.grad_evals for fit in fits[1:]), "shared_s": sum(fit.seconds for fit in fits[1:])}
+def cost_from(fits: list[MapFit], costs: list[Cost]) -> dict[str, float]:
+    """Return the cost of walks, with that of all MAPs but the first, whose own every method reports apart."""
+    total = sum(costs, Cost(sum(fit.grad_evals for fit in fits[1:])))
+    return {
+        "grad_evals": total.grad_evals,
+        "hvp_evals": total.hvp_evals,
+        "energy_evals": total.energy_evals,
+        "shared_s": sum(fit.seconds for fit in fits[1:]),
+    }
 
 
 def schedule_of(task: Task) -> WalkSchedule:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from benchmark_utils import provenance
-from benchmark_utils.cost import Meter
+from benchmark_utils.cost import Meter, gradients_of
 from benchmark_utils.figure_arrays import figure_arrays
 from benchmark_utils.image_row import detection, shifted
 from benchmark_utils.metrics import energy_ratio, evaluate, gap_spread
@@ -42,7 +42,7 @@ def evaluate_method(
         predict: inputs [N, ...] to a prediction; its one call on the test inputs is timed as `predict_s`, those
             on out-of-distribution and shifted inputs are not.
         sample_weights: n to weight samples [n, P], or None for a method that has none.
-        cost: counts of the solver (grad_evals, hvp_evals) and what was measured around its run (fit_s,
+        cost: counts of the solver (grad_evals, hvp_evals, energy_evals) and what was measured around its run (fit_s,
             peak_mib, peak_rise_mib). All are the method's own, on top of the MAP's map_s and map_grad_evals.
         info: further columns that the solver reports of itself.
 
@@ -76,7 +76,9 @@ def evaluate_method(
         "map_s": map_fit.seconds,
         "map_grad_evals": map_fit.grad_evals,
         "map_grad_norm": map_fit.grad_norm,
+        "energy_evals": 0,
         **cost,
+        "gradients": gradients_of(cost),
         **reference_columns(reference),
         "predict_s": meter.seconds,
         "n_params": map_fit.weights.numel(),
@@ -100,7 +102,7 @@ def reference_columns(reference: Reference | None) -> dict[str, float]:
     if reference is None:
         return {}
     cost = reference.about["cost"]
-    found = {**reference.about["scores"], "grad_evals": cost["grad_evals"], "fit_s": cost["seconds"]}
+    found = {**reference.about["scores"], "gradients": cost["grad_evals"], "fit_s": cost["seconds"]}
     return {f"{name}_hmc": float(value) for name, value in found.items()}
 
 

@@ -16,7 +16,7 @@ from benchmark_utils.metrics_reference import total_variation, total_variation_d
 from benchmark_utils.mixture import mixture_prediction, samples_for
 from benchmark_utils.modes import (
     batch_size_of_walk,
-    cost_of_more,
+    cost_from,
     latent_settings_of,
     map_fits,
     particles_of,
@@ -104,11 +104,11 @@ class Solver(BaseSolver):
         with Meter() as draw:
             posterior.draws(1000)
         known, walks = posterior.diagnostics, [mode.trajectory for mode in posterior.modes]
-        more = cost_of_more(self.fits)
+        costs = [mode.energy.cost.copy() for mode in posterior.modes if mode.energy is not None]
         return {
             "predict": predict,
             "sample_weights": sample_weights,
-            "cost": {**more, "grad_evals": more["grad_evals"] + known.grad_evals, "hvp_evals": known.hvp_evals},
+            "cost": cost_from(self.fits, costs),
             "info": {
                 "n_maps": len(walks),
                 "walk_s": known.walk_s,

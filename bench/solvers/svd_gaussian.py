@@ -6,6 +6,7 @@ from benchopt import BaseSolver
 from torch import Tensor
 
 from benchmark_utils.mixture import mixture_prediction
+from benchmark_utils.modes import cost_from
 from benchmark_utils.shared_map import shared_energy
 from benchmark_utils.task import Task
 from fiberbnn import Basis, LatentSettings, MapFit, Network, WalkSchedule, walk_from
@@ -52,7 +53,7 @@ class Solver(BaseSolver):
         return {
             "predict": lambda x: mixture_prediction(network, weights, x, noise_std),
             "sample_weights": self.sample,
-            "cost": {"grad_evals": self.walk.cost.grad_evals, "hvp_evals": self.walk.cost.hvp_evals},
+            "cost": cost_from([], [self.walk.cost]),
             "info": {"energy_ratio_walk": self.walk.energy_ratio},
         }
 

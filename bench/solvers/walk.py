@@ -7,7 +7,7 @@ from benchopt import BaseSolver
 
 from benchmark_utils.modes import (
     batch_size_of_walk,
-    cost_of_more,
+    cost_from,
     map_fits,
     particles_of,
     prediction_of,
@@ -75,15 +75,11 @@ class Solver(BaseSolver):
             pairs = zip(networks, walks, strict=True)
             return torch.cat([outputs_of(network, thinned(task, walk.weights), x) for network, walk in pairs])
 
-        weights, more = torch.cat([walk.weights for walk in walks]), cost_of_more(self.fits)
+        weights = torch.cat([walk.weights for walk in walks])
         return {
             "predict": lambda x: prediction_of(outputs, x, task.noise_std),
             "sample_weights": lambda n: weights,
-            "cost": {
-                **more,
-                "grad_evals": more["grad_evals"] + sum(walk.cost.grad_evals for walk in walks),
-                "hvp_evals": sum(walk.cost.hvp_evals for walk in walks),
-            },
+            "cost": cost_from(self.fits, [walk.cost for walk in walks]),
             "info": {
                 "n_maps": len(walks),
                 "walk_settled": all(walk.settled for walk in walks),

@@ -17,7 +17,7 @@ def image_row(method: str, settings: str = "", seed: int = 0, task: str = "digit
         "status": "done", "reason": "", "nll": 0.3, "accuracy": 0.9, "ece": 0.05, "dataset_matches": 1.0,
         "ood_near": "letters", "ood_far": "fashion, noise", "ood_missing": "",
         "n_letters": 100.0, "n_fashion": 200.0, "n_noise": 300.0, "n_test": 50.0, "n_train": 5000.0, "n_params": 2000.0,
-        "map_s": 2.0, "fit_s": 1.0, "map_grad_evals": 100.0, "grad_evals": 50.0,
+        "map_s": 2.0, "fit_s": 1.0, "map_grad_evals": 100.0, "gradients": 50.0,
         "shift_units": json.dumps({"rotation": "degrees", "blur": "pixels"}), "n_shifted": 50.0,
     }  # fmt: skip
     for name in ("letters", "fashion", "noise", "near", "far"):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmark_utils.cost import Meter, resident_mib
+from benchmark_utils.cost import Meter, gradients_of, resident_mib
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux can reset the peak")
 
@@ -34,3 +34,8 @@ def test_seconds_are_of_the_block():
     with Meter() as meter:
         time.sleep(0.05)
     assert 0.05 <= meter.seconds < 0.5
+
+
+def test_products_count_twice_and_energies_a_third():
+    assert gradients_of({"grad_evals": 5, "hvp_evals": 2, "energy_evals": 6}) == 11
+    assert gradients_of({"grad_evals": 4.5, "fit_s": 100.0}) == 4.5

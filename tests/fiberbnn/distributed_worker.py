@@ -23,8 +23,8 @@ from fiberbnn import (
     WalkSettings,
     walk_from,
 )
+from fiberbnn.any_energy import AnyEnergy
 from fiberbnn.data import ExamplesInMemory
-from fiberbnn.energy import AnyEnergy
 from fiberbnn.minibatch import MinibatchEnergy
 from fiberbnn.trajectory import Trajectory
 

@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
-from fiberbnn import Diagnostics, Likelihood, Network, Trajectory, diagnostics, walk_from
+from fiberbnn import Diagnostics, Likelihood, Network, Trajectory, assessment, walk_from
 from fiberbnn.diagnostics import warnings_of
 from fiberbnn.mode import Mode
 from fiberbnn.predictive import predictive_nll, split_r_hat, spread
@@ -99,7 +99,7 @@ def judged(
 ) -> Diagnostics:
     """The diagnostics of a posterior of one mode, whose samples predict."""
     mode = Mode(network, latent=None, trajectory=walk)  # samples are given: nothing is decoded
-    return diagnostics.judged(d, [mode], (1.0,), likelihood, network(samples, x), x, y)
+    return assessment.judged(d, [mode], (1.0,), likelihood, network(samples, x), x, y)
 
 
 def test_numbers_are_those_of_the_predictions(problem, walked):

@@ -19,7 +19,8 @@ COLUMNS = [
     "suite_version", *KEY, "status", "reason", "nll", "nll_single", "ece", "ece_single", "brier",
     "brier_single", "accuracy", "accuracy_single", "rmse", "rmse_single", "crps", "crps_single",
     "coverage90", "coverage90_single", "sd_gap", "sd_data", "agreement_hmc", "tv_hmc", "energy_ratio",
-    "map_s", "fit_s", "predict_s", "map_grad_evals", "map_grad_norm", "grad_evals", "hvp_evals",
+    "map_s", "fit_s", "predict_s", "map_grad_evals", "map_grad_norm", "gradients", "grad_evals", "hvp_evals",
+    "energy_evals",
     "peak_mib", "peak_rise_mib", "n_params", "n_train", "n_test", "n_samples", "kind", "device",
     "backend", "versions", "commit", "dataset_sha256", "dataset_matches", "dataset_source",
 ]  # fmt: skip

@@ -57,7 +57,7 @@ COLUMNS = [
     Column("energy_ratio", "energy r.", 2),
     Column("fit_s", "fit s", None),
     Column("predict_s", "predict s", None, in_terminal=False),
-    Column("grad_evals", "gradients", 0),
+    Column("gradients", "gradients", 0),
     Column("hvp_evals", "HVPs", 0, in_terminal=False),
     Column("peak_rise_mib", "+MiB", 0, in_terminal=False),
 ]
@@ -71,7 +71,8 @@ EXPLANATION = (
     "of the averaged predictive, mean over the near and the far sets, which are the positive class; FPR95 is the "
     "share of test examples flagged when 95 % of the others are found. shifted: mean over all kinds and "
     "strengths of shift. fit s and gradients are the method's own, on top "
-    "of the shared MAP; a gradient is one pass over all training data for one weight vector. predict s is"
+    "of the shared MAP; a gradient is one pass over all training data for one weight vector, a Hessian-vector product "
+    "counts as two, an energy alone as a third. predict s is"
     " for the whole test set; +MiB is the memory that the fit added to the process at its peak."
 )
 
