@@ -12,6 +12,7 @@ from .mode import Mode
 from .pooled import PooledPosterior
 from .prediction import Predictive, mixture
 from .predictive import Statistics, averaged, outputs_of
+from .streams import seed_of_mode
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +66,7 @@ class Draws:
             if not share:
                 continue
             if statistics is None:
-                pieces = self.pooled.modes[m].pieces(share, seed=self.pooled.seed_of(self.seed, m))
+                pieces = self.pooled.modes[m].pieces(share, seed=seed_of_mode(self.seed, m))
                 parts.append(averaged(mode.network, likelihood, pieces, x))
             else:
                 weights = self.weights(n_samples)

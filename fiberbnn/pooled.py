@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .latent import LatentPosterior, pieces_of
+from .streams import seed_of_mode
 
 # Fractional parts of its multiples fill (0, 1) evenly: every run of draws holds the modes in their proportions.
 GOLDEN = (math.sqrt(5) - 1) / 2
@@ -36,10 +37,6 @@ class PooledPosterior:
         """Return how many of the first S samples come from each mode."""
         return torch.bincount(self.modes_of(n_samples), minlength=len(self.modes)).tolist()
 
-    def seed_of(self, seed: int, mode: int) -> int:
-        """Return the seed that a mode draws its own samples with; the first keeps that of the draws."""
-        return (seed + mode * 0x9E3779B97F4A7C15) % 2**63
-
     def sample(self, n_samples: int, *, seed: int, sample0: int = 0) -> Tensor:
         """Return weight samples, [S, P].
 
@@ -60,7 +57,7 @@ class PooledPosterior:
         for m, latent in enumerate(self.modes):
             if chosen := int((mode == m).sum()):
                 # A mode numbers its own samples, and has a seed of its own.
-                drawn = latent.sample(chosen, seed=self.seed_of(seed, m), sample0=int((before == m).sum()))
+                drawn = latent.sample(chosen, seed=seed_of_mode(seed, m), sample0=int((before == m).sum()))
                 samples[(mode == m).to(samples.device)] = drawn
         return samples
 

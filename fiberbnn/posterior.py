@@ -23,6 +23,7 @@ from .network import Network
 from .pooled import shares_of_modes
 from .predictor import Predictor
 from .schedule import WalkSchedule
+from .streams import seed_of_mode
 from .subset import Subset
 from .trajectory import Trajectory
 from .tuning import Tuning, tune
@@ -141,7 +142,7 @@ class MetricBNN(Predictor):
         settings, modes = self.settings, []
         for number, network in enumerate(self.networks):
             energy = energy_of(network, likelihood, examples, self.prior_precision, settings.batch_size, self.seed)
-            of_mode = replace(settings, seed=self.seed + number)
+            of_mode = replace(settings, seed=seed_of_mode(self.seed, number))
             modes.append(fit_mode(energy, of_mode, progress_bar=progress_bar))
         self._likelihood, self.modes, self._examples = likelihood, tuple(modes), examples
         self._statistics = {}

@@ -20,3 +20,11 @@ class Stream(IntEnum):
     DENSITY_CENTRE = 48
     DENSITY_KERNEL = 49
     REFINE = 1024  # and one more for every refinement step
+
+
+def seed_of_mode(seed: int, mode: int) -> int:
+    """Return the seed of a mode's walk, latent fit and draws; the first mode keeps `seed`.
+
+    Neighbouring seeds and modes must not meet: mode 1 of seed 0 is no mode of seed 1.
+    """
+    return (seed + mode * 0x9E3779B97F4A7C15) % 2**63

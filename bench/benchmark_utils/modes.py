@@ -15,12 +15,12 @@ from fiberbnn import AutoencoderSettings, LatentSettings, MapFit, WalkSchedule
 from fiberbnn.cost import Cost
 
 # Of images one mode is not enough, and a walk sees minibatches: a twentieth of the data each step. Three MAPs with
-# three particles and a hundred steps each take no more gradients than an ensemble of five MAPs, those of all MAPs
+# three particles and 76 steps each take no more gradients than an ensemble of five MAPs, those of all MAPs
 # included.
 IMAGE_MAPS = 3
 IMAGE_PARTICLES = 3
 IMAGE_BATCHES = 20
-IMAGE_SCHEDULE = WalkSchedule(max_steps=100, min_warmup=50, n_snapshots=10)
+IMAGE_SCHEDULE = WalkSchedule(max_steps=76, min_warmup=38, n_snapshots=10)
 # Thirty points of a walk lie in a basis that the latent space holds whole: little is left to learn.
 IMAGE_AUTOENCODER = AutoencoderSettings(steps=50, max_steps=50, decay_steps=50, batch_points=8, batch_inputs=32)
 

@@ -18,6 +18,7 @@ from benchmark_utils.task import Task
 from fiberbnn import Energy, MapFit, MinibatchEnergy, Network, Trajectory, WalkSchedule, WalkSettings, walk_from
 from fiberbnn.data import ExamplesInMemory
 from fiberbnn.predictive import outputs_of
+from fiberbnn.streams import seed_of_mode
 
 
 class Solver(BaseSolver):
@@ -63,7 +64,7 @@ class Solver(BaseSolver):
         settings = WalkSettings(drift=self.drift, metropolis=self.metropolis)
         return walk_from(
             energy, fit.weights, n_particles=particles_of(task), settings=settings, schedule=schedule,
-            seed=task.seed + number,
+            seed=seed_of_mode(task.seed, number),
         )  # fmt: skip
 
     def get_result(self) -> dict[str, Any]:

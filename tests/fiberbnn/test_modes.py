@@ -10,6 +10,7 @@ from torch import nn
 from fiberbnn import Categorical, MetricBNN, PooledPosterior, fit_map
 from fiberbnn.pooled import shares_of_modes
 from fiberbnn.predictive import predictive_nll
+from fiberbnn.streams import seed_of_mode
 from tests.fiberbnn.conftest import TOO_SHORT, make_mlp
 
 pytestmark = TOO_SHORT
@@ -27,8 +28,8 @@ def models(classification):
 
 @pytest.fixture(scope="module")
 def singles(classification, models, quick):
-    """A posterior of each model alone; the seeds count up with the models."""
-    fits = (MetricBNN(model, "classification", seed=SEED + m, **quick) for m, model in enumerate(models))
+    """A posterior of each model alone, with the seed that it has in a pool."""
+    fits = (MetricBNN(model, "classification", seed=seed_of_mode(SEED, m), **quick) for m, model in enumerate(models))
     return [one.fit((classification.x, classification.y)) for one in fits]
 
 
@@ -59,16 +60,17 @@ def test_draws_are_those_of_the_single_posteriors_in_golden_ratio_order(singles,
     assert pool.modes_of(n).tolist() == expected_modes
     drawn, taken = pool.sample(n, seed=3), [0] * len(weights)
     for s, m in enumerate(expected_modes):
-        own = singles[m].modes[0].latent.sample(1, seed=pool.seed_of(3, m), sample0=taken[m])[0]
+        own = singles[m].modes[0].latent.sample(1, seed=seed_of_mode(3, m), sample0=taken[m])[0]
         torch.testing.assert_close(drawn[s], own, rtol=1e-4, atol=1e-4)
         taken[m] += 1
     assert pool.shares(n) == taken
 
 
-def test_the_seeds_of_modes_differ_and_the_first_is_that_of_the_draws(pooled):
-    pool = PooledPosterior(tuple(mode.latent for mode in pooled.modes), pooled.mode_weights)
+def test_the_seeds_of_modes_differ_and_the_first_is_that_of_the_draws():
+    of_neighbours = [seed_of_mode(seed, m) for seed in range(20) for m in range(20)]
+    assert len(set(of_neighbours)) == 400
     for seed in (0, 7, 2**63 - 1):
-        seeds = [pool.seed_of(seed, m) for m in range(3)]
+        seeds = [seed_of_mode(seed, m) for m in range(3)]
         assert seeds[0] == seed
         assert len(set(seeds)) == 3
         assert all(0 <= each < 2**63 for each in seeds)
