@@ -15,46 +15,59 @@ from .likelihood import Categorical, Likelihood
 from .memory import peak_mib
 from .mode import Mode
 from .predictive import outputs_of, predictive_nll, split_r_hat, spread
+from .streams import seed_of_mode
 from .trajectory import Trajectory
 
 
-def of_fit(modes: Sequence[Mode], shares: Sequence[float], *, seed: int = 0) -> Diagnostics:
+def of_fit(modes: Sequence[Mode], shares: Sequence[float], *, temperature: float = 1.0, seed: int = 0) -> Diagnostics:
     """Return what is known after a fit, without held-out data.
 
     Args:
         modes: with their walks and energies; those count all that the fit computed.
         shares: weights of the modes.
-        seed: of the draws whose energies are taken.
+        temperature: of the draws whose energies are taken.
+        seed: of these draws.
     """
     cost, walks = sum((mode.cost.copy() for mode in modes), Cost()), [mode.trajectory for mode in modes]
     present = [walk for walk in walks if walk is not None]
     found = Diagnostics(
+        minibatches=any(mode.energy is not None and not mode.energy.exact for mode in modes),
         energy_ratio_walk=_mean([walk.energy_ratio for walk in present], shares),
-        energy_ratio_latent=_mean([_energy_ratio(mode, seed) for mode in modes], shares),
         settled=all(walk.settled for walk in present),
         heat=_mean([walk.heat for walk in present], shares),
         undone=_mean([walk.undone for walk in present], shares),
         lost=sum(walk.lost for walk in present),
         grad_evals=round(cost.grad_evals),
         hvp_evals=round(cost.hvp_evals),
+        energy_evals=round(cost.energy_evals),
         walk_s=sum(walk.seconds for walk in present),
         latent_s=sum(mode.latent.seconds for mode in modes),
         peak_mib=peak_mib(modes[0].network.weights.device),
     )
-    return replace(found, warnings=warnings_of(found))
+    return reassessed(found, modes, shares, temperature=temperature, seed=seed)
+
+
+def reassessed(
+    d: Diagnostics, modes: Sequence[Mode], shares: Sequence[float], *, temperature: float, seed: int = 0
+) -> Diagnostics:
+    """Return what `of_fit` says of draws, of those at another temperature; the arguments are those of `of_fit`."""
+    ratios = [_energy_ratio(mode, temperature, seed_of_mode(seed, m)) for m, mode in enumerate(modes)]
+    d = replace(d, temperature=temperature, energy_ratio_latent=_mean(ratios, shares))
+    return replace(d, warnings=warnings_of(d))
 
 
 def _mean(values: Sequence[float], shares: Sequence[float]) -> float:
     return sum(value * share for value, share in zip(values, shares, strict=True))
 
 
-def _energy_ratio(mode: Mode, seed: int) -> float:
+def _energy_ratio(mode: Mode, temperature: float, seed: int) -> float:
     """Energy ratio of decoded samples, on all data or on one minibatch."""
-    energy, n_samples = mode.energy, 100
+    energy = mode.energy
     if energy is None or mode.trajectory is None:
         return math.nan
     seen, n_samples = (energy, 100) if energy.exact else (energy.at(0), 32)
-    total = sum(float(seen(piece).double().sum()) for piece in mode.latent.pieces(n_samples, seed=seed))
+    pieces = mode.latent.at_temperature(temperature).pieces(n_samples, seed=seed)
+    total = sum(float(seen(piece).double().sum()) for piece in pieces)
     return 2.0 * (total / n_samples - mode.trajectory.map_energy) / energy.network.n_params
 
 
@@ -84,12 +97,12 @@ def judged(
     check_finite(y, "targets")
     y = y.to(outputs) if y.is_floating_point() else y.to(outputs.device)
     likelihood.check(outputs[0], y)
-    maps = torch.cat([_at_map(mode, x) for mode in modes])
+    maps = [_at_map(mode, x) for mode in modes]
     predictions = likelihood.predictions(outputs)
     averaged, single = predictive_nll(likelihood, outputs, y)
     d = replace(
         d,
-        nll_map=predictive_nll(likelihood, maps, y)[0],
+        nll_map=_pooled_nll(likelihood, maps, shares, y),
         nll_latent=averaged,
         nll_single=single,
         spread_latent=spread(predictions),
@@ -147,7 +160,7 @@ def _r_hat(predictions: Tensor, walk: Trajectory) -> Tensor:
 
 
 def _pooled_nll(likelihood: Likelihood, outputs: list[Tensor], shares: Sequence[float], y: Tensor) -> float:
-    """Mean NLL of the predictive that pools the walks by their weights, nats an example."""
+    """Mean NLL of the predictive that pools the modes' outputs [S, N, ...] by their weights, nats an example."""
     exact = y.double() if y.is_floating_point() else y
     each = [
         likelihood.log_prob(one.double(), exact).logsumexp(0) - math.log(len(one)) + math.log(share)

@@ -1,7 +1,10 @@
 """A batch of inputs: one tensor, or tensors by name; every one has the batch's N rows on its first axis."""
 
 import inspect
+import operator
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -18,13 +21,13 @@ def n_rows(x: Inputs) -> int:
         ValueError: if it holds no tensor, a tensor without axes, or tensors of unequal numbers of rows.
     """
     if not isinstance(x, (Tensor, Mapping)):
-        raise TypeError(f"inputs must be a tensor, or a mapping of names to tensors; got {type(x).__name__}")
+        raise TypeError(f"inputs must be a tensor, or a mapping of names to tensors; got {kind_of(x)}")
     tensors = _by_name(x)
     if not tensors:
         raise ValueError("the mapping of inputs is empty")
     for name, tensor in tensors.items():
         if not isinstance(tensor, Tensor):
-            raise TypeError(f"{name} must be a tensor; got {type(tensor).__name__}")
+            raise TypeError(f"{name} must be a tensor; got {kind_of(tensor)}")
         if tensor.ndim == 0:
             raise ValueError(f"{name} must have rows on its first axis; got a tensor without axes")
     rows = {name: len(tensor) for name, tensor in tensors.items()}
@@ -50,6 +53,34 @@ def split(x: Inputs, size: int) -> Iterator[Inputs]:
         raise ValueError(f"the size of a batch must be at least 1; got {size}")
     for start in range(0, n_rows(x), size):
         yield take(x, slice(start, start + size))
+
+
+def even_slices(n: int, batch_size: int) -> list[slice]:
+    """Return where the batches lie that N rows are divided into, in order.
+
+    There are as few as can be of at most `batch_size` rows, and their sizes differ by at most one: a short batch at
+    the end would count as much as a full one wherever batches are normalised or averaged.
+
+    Raises:
+        TypeError, ValueError: if `batch_size` is not a positive integer.
+    """
+    size = whole_size(batch_size)
+    if size < 1:
+        raise ValueError(f"batch_size must be at least 1; got {size}")
+    n_batches = -(-n // size)
+    return [slice(i * n // n_batches, (i + 1) * n // n_batches) for i in range(n_batches)]
+
+
+def whole_size(batch_size: Any) -> int:
+    """Return a batch size as an int; integers of numpy and torch will do.
+
+    Raises:
+        TypeError: if it is not an integer.
+    """
+    try:
+        return operator.index(batch_size)
+    except TypeError:
+        raise TypeError(f"batch_size must be an integer; got {batch_size!r}, a {type(batch_size).__name__}") from None
 
 
 def moved(x: Inputs, like: Tensor) -> Inputs:
@@ -85,7 +116,7 @@ def check_finite(x: Inputs, name: str) -> None:
     for tensor in _by_name(x).values():
         if tensor.is_floating_point() and not (finite := tensor.isfinite()).all():
             raise ValueError(
-                f"the {name} hold {int((~finite).sum())} NaN or infinite values; remove or impute them before fitting"
+                f"the {name} hold {int((~finite).sum())} NaN or infinite values; remove or impute them first"
             )
 
 
@@ -129,8 +160,40 @@ def outputs_from(returned: Any, n: int) -> Tensor:
     return outputs
 
 
+@contextmanager
+def advising_on_integers(x: Inputs) -> Iterator[None]:
+    """Inside, a model's error about dtypes says what to do if the inputs are integers, as images of bytes are.
+
+    Only the model knows whether it wants integers: those of token ids are right as they are.
+
+    Raises:
+        TypeError: in place of such an error.
+    """
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:
+        integers = [f"{name} ({tensor.dtype})" for name, tensor in _by_name(x).items() if not _is_float_or_bool(tensor)]
+        if not integers or not re.search("type|not implemented for", str(error)):
+            raise
+        raise TypeError(
+            f"the model does not take integers for {', '.join(integers)}: convert them to float, as in training "
+            f"(images: x.float() / 255, or however they were scaled); torch says: {error}"
+        ) from error
+
+
+def kind_of(value: object) -> str:
+    """Return the name of a value's type for an error, and how to make a tensor of it if it is an array."""
+    name = type(value).__name__
+    is_array = not isinstance(value, Tensor) and hasattr(value, "__array__")
+    return f"{name}: make it a tensor by torch.as_tensor" if is_array else name
+
+
 def _by_name(x: Inputs) -> Mapping[str, Tensor]:
     return {"inputs": x} if isinstance(x, Tensor) else {f"inputs[{name!r}]": tensor for name, tensor in x.items()}
+
+
+def _is_float_or_bool(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() or tensor.dtype == torch.bool
 
 
 def _rows(tensor: Tensor, index: Tensor | slice) -> Tensor:

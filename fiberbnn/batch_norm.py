@@ -13,14 +13,14 @@ Layers that were built without running statistics use those of the batch under b
 
 import copy
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.func import replace_all_batch_norm_modules_
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .batch import Inputs, call_arguments
+from .batch import Inputs, call_arguments, n_rows
 
 if TYPE_CHECKING:
     from .network import Network
@@ -42,8 +42,12 @@ def refreshed_statistics(
 ) -> dict[str, Tensor]:
     """Return the running statistics of each weight vector over the training data, name -> [S, ...].
 
-    They are averages over batches with equal weight, as `torch.optim.swa_utils.update_bn` computes them; unlike there,
-    dropout stays off, and inputs may be mappings. Each weight vector costs one pass over the data.
+    They are mean and (unbiased) variance of all that comes to a layer from all batches, every row with the same weight
+    however large its batch. Layers before it normalise each batch by itself, as in training. So the statistics of the
+    first batch norm are those of all data at once, exactly and for any batches; those of deeper ones vary a little
+    with the batches. In one batch, all are what `torch.optim.swa_utils.update_bn` computes, which averages over batches
+    with equal weight and leaves the variance between them out. Unlike there, dropout stays off, and inputs may be
+    mappings. Each weight vector costs one pass over the data.
 
     Args:
         network: with batch norm.
@@ -51,30 +55,30 @@ def refreshed_statistics(
         batches: gives the training inputs anew at every call, in batches of at least two rows.
 
     Raises:
-        ValueError: if the model has no batch norm, there are no batches, or `weights` is not [S, P].
+        ValueError: if the model has no batch norm, there are no batches or one of a single row, or `weights` is not
+            [S, P].
     """
     network.check_weights(weights)
     if not statistics_of(network.model):
         raise ValueError("the model has no batch norm with running statistics to refresh")
     model = _sharing(network.model, buffers=False)
     layers = _layers(model)
-    for layer in layers.values():
-        layer.train()
-        layer.momentum = None  # a cumulative average
+    tallies = {prefix: _Tally(layer) for prefix, layer in layers.items()}
     refreshed = {name: s.new_empty(len(weights), *s.shape) for name, s in statistics_of(model).items()}
     for s, w in enumerate(weights):
-        for layer in layers.values():
-            layer.reset_running_stats()
+        for tally in tallies.values():
+            tally.restart()
         n_batches = 0
         with network.carrying(w), torch.no_grad():
             for batch in batches():
+                check_rows(n_rows(batch))
                 args, kwargs = call_arguments(model, network.prepare(batch))
                 model(*args, **kwargs)
                 n_batches += 1
         if n_batches == 0:
             raise ValueError("there are no batches to compute statistics of: `batches` must start anew at every call")
-        for name, statistic in statistics_of(model).items():
-            refreshed[name][s] = statistic
+        for prefix, tally in tallies.items():
+            refreshed[f"{prefix}running_mean"][s], refreshed[f"{prefix}running_var"][s] = tally.result()
     return refreshed
 
 
@@ -96,12 +100,60 @@ def check_policy(policy: str, model: nn.Module, subset: object) -> None:
         )
 
 
+def check_rows(n_rows: int) -> None:
+    """Raise ValueError if a batch of so many rows has no statistics of its own."""
+    if n_rows < 2:
+        raise ValueError(
+            'batch_norm="refresh" normalises with the statistics of each batch, and one of the batches has a single '
+            'row: use a batch_size of at least 3, which leaves none alone, or batch_norm="frozen"'
+        )
+
+
 def check_statistics(statistics: dict[str, Tensor], model: nn.Module, n_samples: int) -> None:
     """Raise ValueError if these are not the statistics of the model's batch-norm layers, one for each of S samples."""
     expected = {name: (n_samples, *value.shape) for name, value in statistics_of(model).items()}
     found = {name: tuple(value.shape) for name, value in statistics.items()}
     if expected != found:
         raise ValueError(f"the statistics must be {expected}; got {found}")
+
+
+class _Tally:
+    """Mean and variance of all that goes through a batch-norm layer, put together from those of its calls.
+
+    Source: Chan, Golub and LeVeque (1983), doi:10.1080/00031305.1983.10483115, equation 2.1.
+
+    Args:
+        layer: put in training mode here; it keeps the statistics of its latest call.
+    """
+
+    def __init__(self, layer: _BatchNorm) -> None:
+        self.layer = layer.train()
+        layer.momentum = 1.0
+        layer.register_forward_hook(self._add, prepend=True)
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget what went through."""
+        self.layer.reset_running_stats()  # what is not finite would stay even with a momentum of 1
+        mean, variance = self._latest()
+        self.n, self.mean, self.scatter = 0, torch.zeros_like(mean), torch.zeros_like(variance)
+
+    def _add(self, layer: nn.Module, args: Any, output: Tensor) -> None:
+        n, (mean, variance) = output.numel() // self.layer.num_features, self._latest()
+        total, apart = self.n + n, mean - self.mean
+        self.scatter += (n - 1) * variance + apart.square() * (self.n * n / total)
+        self.mean += apart * (n / total)
+        self.n = total
+
+    def result(self) -> tuple[Tensor, Tensor]:
+        """Return mean and unbiased variance; those of a fresh layer if nothing went through."""
+        return (self.mean, self.scatter / (self.n - 1)) if self.n else self._latest()
+
+    def _latest(self) -> tuple[Tensor, Tensor]:
+        mean, variance = self.layer.running_mean, self.layer.running_var
+        assert mean is not None
+        assert variance is not None
+        return mean.double(), variance.double()
 
 
 def _layers(model: nn.Module) -> dict[str, _BatchNorm]:

@@ -6,33 +6,40 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, RandomSampler, SequentialSampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, RandomSampler, SequentialSampler
 
-from .batch import Inputs, concatenated, n_rows, split, take
+from .batch import Inputs, concatenated, even_slices, kind_of, n_rows, take
 
 Batch = tuple[Inputs, Tensor] | Mapping[str, Tensor]
-Data = Iterable[Batch] | Batch
+Data = Iterable[Batch] | Batch | Dataset[Any]
 
 LABELS = "labels"  # the key that Hugging Face's collators and laplace-torch use
+READ_AT_ONCE = 256  # examples of a dataset that comes without a loader
 
 
 def collect(data: Data, *, labels: str = LABELS) -> tuple[Inputs, Tensor]:
-    """Return all inputs and targets, N rows each, of a loader or of one batch.
+    """Return all inputs and targets, N rows each, of a loader, a dataset or one batch.
 
     A batch is a pair (x, y), x a tensor or a mapping of names to tensors; or one mapping that holds the targets under
     the key `labels` and the inputs under all others.
 
+    A torch `DataLoader` that goes over all of a map-style dataset, shuffled or not, is read in the dataset's own order
+    and to its end: neither the global random state (`shuffle`) nor the batch size (`drop_last`) decides which examples
+    there are or how they are numbered. Loaders with any other sampler, and other iterables, are read as they are.
+
     Raises:
-        ValueError: if there are no data, the loader's dataset has no length, the loader drops its last batch, or rows
-            differ in shape.
+        ValueError: if there are no data, the dataset has no length, a loader with a sampler of its own drops its last
+            batch, or rows differ in shape.
         TypeError: if batches are not pairs or mappings of tensors.
     """
     if isinstance(data, (tuple, Mapping)):
         x, y = _pair(data, labels, "data must be a pair of tensors (x, y), or a loader of such pairs")
     else:
+        if isinstance(data, Dataset):
+            data = DataLoader(data, batch_size=READ_AT_ONCE)
         if isinstance(data, DataLoader):
             _check_length(data)
-            _check_whole(data)
+            data = _in_order(data)
         pairs = [_pair(batch, labels, _OF_A_LOADER) for batch in data]
         if not pairs:
             raise ValueError("the loader is empty: it gave no batch")
@@ -59,7 +66,7 @@ class Examples(ABC):
 
     @abstractmethod
     def batches(self, size: int) -> Iterator[tuple[Inputs, Tensor]]:
-        """Yield all examples in order, `size` at a time; the last batch may be smaller."""
+        """Yield all examples in order, in batches of at most `size` whose sizes differ by at most one."""
 
 
 class ExamplesInMemory(Examples):
@@ -79,14 +86,15 @@ class ExamplesInMemory(Examples):
 
     def batches(self, size: int) -> Iterator[tuple[Inputs, Tensor]]:
         """Yield views of the rows."""
-        return zip(split(self.x, size), self.y.split(size), strict=True)
+        return ((take(self.x, rows), self.y[rows]) for rows in even_slices(self.n, size))
 
 
 class ExamplesOnDemand(Examples):
     """Examples of a loader's dataset, read through the loader's `collate_fn` each time, in this process.
 
-    They are those of one epoch: the whole dataset, or what the loader's own sampler gives once. `drop_last` does not
-    matter. A dataset that draws a random augmentation at each reading has no fixed posterior; switch that off.
+    They are those of one epoch: the whole dataset in its own order, whether the loader shuffles or not, or what a
+    sampler of another kind gives once. `drop_last` does not matter. A dataset that draws a random augmentation at each
+    reading has no fixed posterior; switch that off.
 
     Args:
         loader: of a map-style dataset.
@@ -115,22 +123,25 @@ class ExamplesOnDemand(Examples):
 
     def batches(self, size: int) -> Iterator[tuple[Inputs, Tensor]]:
         """Yield batches, each read when its turn comes."""
-        return (self.take(index) for index in torch.arange(self.n).split(size))
+        return (self.take(torch.arange(rows.start, rows.stop)) for rows in even_slices(self.n, size))
 
 
 def examples_of(data: Data, *, in_memory: bool = True, labels: str = LABELS) -> Examples:
-    """Return the examples of a loader or of one batch.
+    """Return the examples of a loader, a dataset or one batch.
 
     Args:
         data: as for `collect`.
-        in_memory: read them all now; otherwise a loader's are read when they are needed.
+        in_memory: read them all now; otherwise those of a loader or dataset are read when they are needed.
         labels: key of the targets, if the batches are mappings.
 
     Raises:
-        ValueError, TypeError: as `collect`; and if data that are to be read on demand do not come from a `DataLoader`.
+        ValueError, TypeError: as `collect`; and if data that are to be read on demand come neither from a `DataLoader`
+            nor from a dataset.
     """
     if in_memory or isinstance(data, (tuple, Mapping)):
         return ExamplesInMemory(*collect(data, labels=labels))
+    if isinstance(data, Dataset):
+        data = DataLoader(data, batch_size=READ_AT_ONCE)
     if not isinstance(data, DataLoader):
         raise TypeError(f"only a torch DataLoader can be read on demand; got {type(data).__name__}")
     return ExamplesOnDemand(data, labels=labels)
@@ -150,9 +161,10 @@ def _pair(batch: Any, labels: str, demand: str) -> tuple[Inputs, Tensor]:
     elif isinstance(batch, (tuple, list)) and len(batch) == 2 and isinstance(batch[0], (Tensor, Mapping)):
         x, y = batch
     else:
-        raise TypeError(f"{demand}; it gave {type(batch).__name__}")
+        parts = f" of {kind_of(batch[0])}" if isinstance(batch, (tuple, list)) and len(batch) == 2 else ""
+        raise TypeError(f"{demand}; it gave {type(batch).__name__}{parts}")
     if not isinstance(y, Tensor):
-        raise TypeError(f"{demand}; it gave {type(batch).__name__} with targets of type {type(y).__name__}")
+        raise TypeError(f"{demand}; it gave {type(batch).__name__} with targets of type {kind_of(y)}")
     rows = n_rows(x)
     if y.ndim == 0 or len(y) != rows:
         raise ValueError(f"x has {rows} rows, y has {len(y) if y.ndim else 'none: it has no axes'}")
@@ -161,25 +173,53 @@ def _pair(batch: Any, labels: str, demand: str) -> tuple[Inputs, Tensor]:
 
 def _order(loader: "DataLoader[Any]") -> Any:
     """The places in the dataset that the loader's samplers visit, [N]."""
-    everything, sampler, batch_sampler = range(len(loader.dataset)), loader.sampler, loader.batch_sampler  # type: ignore[arg-type]
-    if loader.batch_size is None:  # a batch sampler of the user's own
-        return [place for places in batch_sampler or () for place in places]
-    if isinstance(sampler, SequentialSampler):
-        return everything
-    if isinstance(sampler, RandomSampler) and not sampler.replacement and sampler.num_samples == len(everything):
-        return everything
-    return list(sampler)
+    if _visits_all(loader):
+        return range(len(loader.dataset))  # type: ignore[arg-type]
+    if (batches := _plain_batches(loader)) is not None:
+        return list(batches.sampler)
+    return [place for places in loader.batch_sampler or () for place in places]
+
+
+def _in_order(loader: "DataLoader[Any]") -> "DataLoader[Any]":
+    """The loader; without shuffling and dropping if it goes over a whole dataset."""
+    batches = _plain_batches(loader)
+    # Of a loader that iterates in a way of its own, nothing is known.
+    if _visits_all(loader) and type(loader).__iter__ is DataLoader.__iter__:
+        return DataLoader(
+            loader.dataset, batch_size=None if batches is None else batches.batch_size, collate_fn=loader.collate_fn,
+            num_workers=loader.num_workers, worker_init_fn=loader.worker_init_fn, timeout=loader.timeout,
+            multiprocessing_context=loader.multiprocessing_context,
+            generator=torch.Generator(),  # loaders draw a seed for their workers, if from nothing else the global state
+        )  # fmt: skip
+    if batches is not None and batches.drop_last and _length(batches.sampler) % batches.batch_size:
+        raise ValueError("the loader drops its last batch (drop_last=True): the posterior would miss those examples")
+    return loader
+
+
+def _visits_all(loader: "DataLoader[Any]") -> bool:
+    """Whether an epoch is the whole dataset, in its order or shuffled."""
+    batches, n = _plain_batches(loader), len(loader.dataset)  # type: ignore[arg-type]
+    sampler = batches.sampler if batches is not None else loader.sampler
+    if batches is None and loader.batch_sampler is not None:
+        return False
+    if type(sampler) is SequentialSampler:
+        return len(sampler) == n
+    return type(sampler) is RandomSampler and not sampler.replacement and sampler.num_samples == n
+
+
+def _plain_batches(loader: "DataLoader[Any]") -> BatchSampler | None:
+    """What puts the sampler's places into batches, if it is torch's own: the user's may choose as it likes."""
+    return loader.batch_sampler if type(loader.batch_sampler) is BatchSampler else None
+
+
+def _length(places: Any) -> int:
+    """How many places a sampler gives; 0 if it does not tell."""
+    return len(places) if isinstance(places, Sized) else 0
 
 
 def _check_length(loader: "DataLoader[Any]") -> None:
     if isinstance(loader.dataset, IterableDataset) or not isinstance(loader.dataset, Sized):
         raise ValueError(
-            "the loader's dataset has no length, and the energy is a sum over a known number of examples: "
+            "the dataset has no length, and the energy is a sum over a known number of examples: "
             "use a map-style dataset, or collect the stream into tensors first"
         )
-
-
-def _check_whole(loader: "DataLoader[Any]") -> None:
-    n = len(loader.dataset)  # type: ignore[arg-type]
-    if loader.drop_last and loader.batch_size and n % loader.batch_size:
-        raise ValueError("the loader drops its last batch (drop_last=True): the posterior would miss those examples")

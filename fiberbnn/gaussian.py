@@ -108,12 +108,13 @@ class Gaussian:
         std = self._std(outputs)
         return torch.full_like(outputs, std * std) if isinstance(std, float) else std.square().expand_as(outputs)
 
-    def check(self, outputs: Tensor, y: Tensor) -> None:
+    def check(self, outputs: Tensor, y: Tensor, *, part: bool = False) -> None:
         """Raise ValueError if targets are not floats of the outputs' shape, or the noise has another number of outputs.
 
         Args:
             outputs: of one weight vector, [N, ...].
             y: targets.
+            part: whether there are more data; it does not matter here, as it does to `Categorical`.
         """
         check_targets(outputs, y, outputs.shape)
         if isinstance(self.noise_std, tuple):

@@ -75,8 +75,11 @@ class HeteroscedasticGaussian:
         """Return the variance of the noise that outputs [..., 2 C] predict, [..., C]; units of y squared."""
         return outputs.chunk(2, dim=-1)[1].exp()
 
-    def check(self, outputs: Tensor, y: Tensor) -> None:
-        """Raise ValueError if outputs [N, ..., 2 C] are not pairs, or targets not floats [N, ..., C]."""
+    def check(self, outputs: Tensor, y: Tensor, *, part: bool = False) -> None:
+        """Raise ValueError if outputs [N, ..., 2 C] are not pairs, or targets not floats [N, ..., C].
+
+        Whether they are part of the data does not matter here, as it does to `Categorical`.
+        """
         check_has_outputs(outputs)
         if outputs.shape[-1] % 2:
             raise ValueError(

@@ -27,6 +27,8 @@ __all__ = [
 ]
 
 IGNORED = -100  # torch's ignore_index
+# Torch leaves labels of -100 out of outputs [N, C] unless told of another value to ignore; none is a label.
+NEVER = torch.iinfo(torch.int64).min
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Categorical:
         Differentiable.
         """
         if outputs.ndim == 2:
-            return F.cross_entropy(outputs, y, reduction="sum")
+            return F.cross_entropy(outputs, y, reduction="sum", ignore_index=NEVER)
         axis = self._axis(outputs.ndim)
         if axis == -1:
             return F.cross_entropy(outputs.flatten(0, -2), y.flatten(), reduction="sum", ignore_index=IGNORED)
@@ -72,10 +74,10 @@ class Categorical:
     def log_prob(self, outputs: Tensor, y: Tensor) -> Tensor:
         """Return the log-probability of labels under logits [..., N, ...], summed within examples, [..., N]; nats.
 
-        Positions whose label is -100 add nothing.
+        Positions whose label is -100 add nothing, where there are extra axes.
         """
         axis = self._axis(y.ndim + 1)
-        ignored = y == IGNORED
+        ignored = y == (IGNORED if y.ndim > 1 else NEVER)
         labels = y.masked_fill(ignored, 0).unsqueeze(axis)
         labels = labels.expand(*outputs.shape[: outputs.ndim - labels.ndim], *labels.shape)
         log_p = outputs.log_softmax(axis).gather(axis, labels).squeeze(axis)
@@ -145,12 +147,13 @@ class Categorical:
             )
         return axis
 
-    def check(self, outputs: Tensor, y: Tensor) -> None:
+    def check(self, outputs: Tensor, y: Tensor, *, part: bool = False) -> None:
         """Raise ValueError if labels are not int64 class indices of the outputs' shape without the class axis.
 
         Args:
-            outputs: of one weight vector, [N, ...].
+            outputs: of one weight vector, [N, ...]; only their shape matters.
             y: labels.
+            part: whether there are more data, so that all labels of these may be -100 where that leaves positions out.
         """
         shape, axis = list(outputs.shape), self._axis(outputs.ndim) + outputs.ndim
         if outputs.ndim < 2 or (1 <= axis < outputs.ndim and shape[axis] < 2):
@@ -166,6 +169,8 @@ class Categorical:
         extra = y.ndim > 1
         counted = y[y != IGNORED] if extra else y
         if not counted.numel():
+            if part:
+                return
             raise ValueError(f"every label is {IGNORED}, which leaves its position out: nothing is left to learn from")
         low, high = int(counted.min()), int(counted.max())
         if low < 0 or high >= shape[axis]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from .batch import Inputs, check_finite, moved, n_rows
+from .batch_norm import refreshed_statistics
 from .data import ExamplesInMemory
 from .energy import Energy, moved_targets
 from .likelihood import Likelihood
@@ -186,6 +187,41 @@ def _fit_full(
         grad_evals=round(energy.cost.grad_evals + precise.cost.grad_evals),
         converged=grad_norm < grad_tol,
     )
+
+
+def trained_on(energy: Energy, prior_precision: float, *, max_steps: int = 20_000, grad_tol: float = 1e-2) -> nn.Module:
+    """Return the module of an energy's network, trained on to a minimum of that energy with another prior.
+
+    L-BFGS over the network's weights, a subset or all, from the present ones, in float64. What is not among the weights
+    stays as it is, but for batch-norm statistics that the network refreshes: those become the minimum's own.
+
+    Args:
+        energy: of all data.
+        prior_precision: the other prior.
+        max_steps: as for `fit_map`.
+        grad_tol: as for `fit_map`.
+
+    Raises:
+        FloatingPointError: if it diverges.
+    """
+    network, x = energy.network, next(energy.batches())
+    raised = network.module(network.weights).double()
+    precise = Energy(
+        Network(raised, subset=network.subset, batch_norm=network.batch_norm), energy.likelihood, x, energy.y,
+        prior_precision,
+    )  # fmt: skip
+    weights64 = precise.network.weights.clone()
+    with tqdm(disable=True) as bar:
+        _lbfgs(precise, weights64, max_steps, grad_tol, bar)
+    value, gradient = precise.value_and_grad(weights64[None])
+    if not (value.isfinite().all() and gradient.isfinite().all()):
+        raise FloatingPointError(f"training with prior_precision={prior_precision:g} diverged")
+    weights = weights64.to(network.weights.dtype)
+    model = network.module(weights)
+    if network.batch_norm == "refresh":
+        statistics = refreshed_statistics(network, weights[None], lambda: [x])
+        model.load_state_dict({name: values[0] for name, values in statistics.items()}, strict=False)
+    return model
 
 
 def _adam(energy: Energy, weights: Tensor, n_steps: int, learning_rate: float, bar: "tqdm[Never]") -> None:

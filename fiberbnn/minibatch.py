@@ -6,7 +6,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from .batch import Inputs, check_finite
+from .batch import Inputs, advising_on_integers, check_finite, even_slices, n_rows, take, whole_size
+from .batch_norm import check_rows
 from .cost import Cost
 from .data import Examples
 from .energy import Anchor, Energy, check_data
@@ -36,9 +37,11 @@ class MinibatchEnergy:
         cost: running count; B examples are B/N of a pass.
 
     Raises:
-        ValueError: if the first batch does not fit likelihood and network or is not finite, or the batch size is not
-            from 1 to N. Every batch is checked for NaN and infinite values when it is read: those of all examples
-            before the walk starts, if there are control variates.
+        TypeError: if the batch size is not an integer, or the network takes no integers but inputs are.
+        ValueError: if the first batch does not fit likelihood and network or is not finite, the batch size is not from
+            1 to N, or it leaves a batch of one row to a network that normalises with the statistics of its batch. The
+            targets of every batch, and whether it is finite, are checked when it is read: those of all examples before
+            the walk starts, if there are control variates.
     """
 
     exact = False
@@ -54,14 +57,20 @@ class MinibatchEnergy:
         control_variates: bool = True,
         seed: int = 0,
     ) -> None:
+        batch_size = whole_size(batch_size)
         if not 1 <= batch_size <= examples.n:
             raise ValueError(f"batch_size must be from 1 to the {examples.n} training examples; got {batch_size}")
-        check_data(network, likelihood, *next(examples.batches(batch_size)), prior_precision)
+        if network.batch_norm == "refresh":
+            check_rows(min(rows.stop - rows.start for rows in even_slices(examples.n, batch_size)))
+        x, y = next(examples.batches(batch_size))
+        with advising_on_integers(x):
+            check_data(network, likelihood, x, y, prior_precision)
         self.network, self.likelihood, self.prior_precision = network, likelihood, float(prior_precision)
         self.examples, self.n, self.batch_size, self.seed = examples, examples.n, batch_size, seed
         self.control_variates, self.anchor, self.cost = control_variates, None, Cost()
         self._order: tuple[int, Tensor] = (-1, torch.empty(0))
         self._seen: tuple[int, Energy] | None = None
+        self._shapes: dict[torch.Size, torch.Size] = {}  # of an example's outputs, by that of its targets
 
     anchor: Anchor | None
 
@@ -110,7 +119,20 @@ class MinibatchEnergy:
     def _of(self, x: Inputs, y: Tensor, factor: float, anchor: Anchor | None) -> Energy:
         check_finite(x, "inputs")
         check_finite(y, "targets")
-        return Energy.of_batch(
+        energy = Energy.of_batch(
             self.network, self.likelihood, x, y, self.prior_precision,
             factor=factor, share=len(y) / self.n, anchor=anchor, cost=self.cost,
         )  # fmt: skip
+        self._check_targets(energy.x, y)
+        return energy
+
+    def _check_targets(self, x: Inputs, y: Tensor) -> None:
+        """Raise ValueError if the targets do not fit the outputs at prepared inputs, whose shape is all that it takes.
+
+        Two rows tell it for all batches with targets of that shape; sequences may be longer in one batch than another.
+        """
+        if y.shape[1:] not in self._shapes:
+            outputs = self.network(self.network.weights[None], take(x, slice(0, 2)))[0]
+            self._shapes[y.shape[1:]] = outputs.shape[1:]
+        outputs = self.network.weights[:1].expand(n_rows(x), *self._shapes[y.shape[1:]])
+        self.likelihood.check(outputs, y, part=True)

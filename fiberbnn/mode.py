@@ -1,6 +1,8 @@
 """One mode of a posterior: a trained network, the walk from it, and the latent posterior of the walk."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -55,6 +57,31 @@ class ModeSettings:
     schedule: WalkSchedule
     latent: LatentSettings
     seed: int
+
+    def check_enough_samples(self) -> None:
+        """Raise ValueError if the walk would leave too few samples for a latent posterior, even if none is lost."""
+        n_snapshots = min(self.schedule.n_snapshots, max(1, self.schedule.max_steps // 2))
+        if self.n_particles * n_snapshots < 2:
+            raise ValueError(
+                "one particle and one snapshot are one sample of the walk, and a latent posterior needs two at least: "
+                "raise n_particles, or the schedule's n_snapshots (and max_steps: half of the steps give snapshots)"
+            )
+
+
+@contextmanager
+def gradients_on(call: str) -> Iterator[None]:
+    """Inside, gradients can be taken, even under `torch.no_grad`.
+
+    Args:
+        call: what needs them, for the error.
+
+    Raises:
+        RuntimeError: under `torch.inference_mode`, whose tensors never have gradients.
+    """
+    if torch.is_inference_mode_enabled():
+        raise RuntimeError(f"{call} takes gradients, which torch.inference_mode() rules out: call it outside")
+    with torch.enable_grad():
+        yield
 
 
 def networks_of(models: list[nn.Module], subset: Subset | None, batch_norm: Policy) -> list[Network]:

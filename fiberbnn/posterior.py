@@ -1,7 +1,6 @@
 """MetricBNN: the posterior of a trained network, in the shape of laplace-torch."""
 
 import copy
-import math
 import os
 import warnings
 from collections.abc import Sequence
@@ -18,10 +17,10 @@ from .diagnostics import Diagnostics
 from .latent import LatentSettings
 from .likelihood import Likelihood, UnfittedGaussian, from_dict, likelihood_of
 from .memory import bytes_of_fit, check_fits
-from .mode import Mode, ModeSettings, energy_of, fit_mode, networks_of, noise_of
+from .mode import Mode, ModeSettings, energy_of, fit_mode, gradients_on, networks_of, noise_of
 from .network import Network
 from .pooled import shares_of_modes
-from .predictor import Predictor
+from .predictor import Predictor, positive
 from .schedule import WalkSchedule
 from .streams import seed_of_mode
 from .subset import Subset
@@ -41,7 +40,8 @@ class MetricBNN(Predictor):
         likelihood: "classification" (logits), "regression", or a `Categorical`, `Gaussian` or
             `HeteroscedasticGaussian`.
         prior_precision: one over the variance of the Gaussian prior on each weight (weight decay of the summed loss).
-        temperature: factor on the variance of the latents' deviations from their mean, when samples are drawn.
+        temperature: factor on the variance of the latents' deviations from their mean, when samples are drawn; an
+            attribute that may be set later.
         noise_std: of the observations of a regression, in the units of y: a number, one for each output, None or
             "per_output" to fit either to the training residuals, "head" if the network predicts it.
         subset: which weights are walked: None for all, a predicate on (name, parameter), or "last_layer".
@@ -80,9 +80,8 @@ class MetricBNN(Predictor):
         latent: LatentSettings | None = None,
         seed: int = 0,
     ) -> None:
-        for name, value in (("prior_precision", prior_precision), ("temperature", temperature)):
-            if not 0.0 < value < math.inf:
-                raise ValueError(f"{name} must be positive and finite; got {value}")
+        self._prior_precision = positive("prior_precision", prior_precision)
+        positive("temperature", temperature)
         if n_particles < 1 or (batch_size is not None and batch_size < 1):
             raise ValueError(f"n_particles and batch_size must be at least 1; got {n_particles} and {batch_size}")
         networks = networks_of([model] if isinstance(model, nn.Module) else list(model), subset, batch_norm)
@@ -94,7 +93,22 @@ class MetricBNN(Predictor):
         super().__init__(networks, shares, likelihood_of(likelihood, noise_std), temperature, settings)
         # Noise that is to be fitted is fitted anew by each call of `fit`.
         self._noise = self._likelihood if isinstance(self._likelihood, UnfittedGaussian) else None
-        self.prior_precision = prior_precision
+
+    @property
+    def prior_precision(self) -> float:
+        """One over the variance of the Gaussian prior on each weight, which the fit was made with.
+
+        Raises:
+            AttributeError: if it is set.
+        """
+        return self._prior_precision
+
+    @prior_precision.setter
+    def prior_precision(self, value: float) -> None:
+        raise AttributeError(
+            "prior_precision belongs to the fit and cannot be changed afterwards: make another MetricBNN with it and "
+            "fit again, or call tune(val_data, prior_precisions=...)"
+        )
 
     @property
     def trajectory(self) -> Trajectory | None:
@@ -122,31 +136,35 @@ class MetricBNN(Predictor):
             progress_bar: show progress of walk and latent fit.
 
         Raises:
-            ValueError, TypeError: if the data are empty, not finite, or do not fit model and likelihood.
+            ValueError, TypeError: if the data are empty, not finite, or do not fit model and likelihood; or if the walk
+                would leave a single sample.
+            RuntimeError: under `torch.inference_mode`.
             MemoryError: if the walk will not fit into memory.
             WalkDivergedError: if most steps of the walk fail.
 
         Warns:
             UserWarning: if a model is not at a minimum of the energy, or a diagnostic is out of bounds.
         """
-        examples = examples_of(train_data, in_memory=in_memory)
-        advice = "lower n_particles, the schedule's n_snapshots or the latent rank"
-        check_fits(self.memory_estimate(), self.network.weights.device, advice)
-        if self._noise is None:
-            likelihood = self.likelihood
-        else:
-            likelihood = noise_of(self._noise, self.networks, examples, self.settings.batch_size)
-        return self._fit(examples, likelihood, progress_bar)
+        with gradients_on("fit"):
+            self.settings.check_enough_samples()
+            examples = examples_of(train_data, in_memory=in_memory)
+            advice = "lower n_particles, the schedule's n_snapshots or the latent rank"
+            check_fits(self.memory_estimate(), self.network.weights.device, advice)
+            if self._noise is None:
+                likelihood = self.likelihood
+            else:
+                likelihood = noise_of(self._noise, self.networks, examples, self.settings.batch_size)
+            return self._fit(examples, likelihood, progress_bar)
 
     def _fit(self, examples: Examples, likelihood: Likelihood, progress_bar: bool) -> Self:
         settings, modes = self.settings, []
         for number, network in enumerate(self.networks):
-            energy = energy_of(network, likelihood, examples, self.prior_precision, settings.batch_size, self.seed)
             of_mode = replace(settings, seed=seed_of_mode(self.seed, number))
+            energy = energy_of(network, likelihood, examples, self.prior_precision, settings.batch_size, self.seed)
             modes.append(fit_mode(energy, of_mode, progress_bar=progress_bar))
         self._likelihood, self.modes, self._examples = likelihood, tuple(modes), examples
         self._statistics = {}
-        self._diagnostics = of_fit(self.modes, self.mode_weights, seed=self.seed)
+        self._diagnostics = of_fit(self.modes, self.mode_weights, temperature=self.temperature, seed=self.seed)
         for text in self._diagnostics.warnings:
             warnings.warn(text, stacklevel=3)
         return self
@@ -163,9 +181,8 @@ class MetricBNN(Predictor):
             ValueError: if the data do not fit model and likelihood.
         """
         x, y = collect(val_data)
-        return judged(
-            self._diagnostics, self.modes, self.mode_weights, self.likelihood, self.outputs(x, n_samples), x, y
-        )
+        outputs = self.outputs(x, n_samples)
+        return judged(self.diagnostics, self.modes, self.mode_weights, self.likelihood, outputs, x, y)
 
     def tune(
         self,
@@ -181,16 +198,11 @@ class MetricBNN(Predictor):
 
         See `fiberbnn.tuning.tune`.
         """
-        return tune(
-            self, val_data, prior_precisions=prior_precisions, temperatures=temperatures, noise_factors=noise_factors,
-            n_samples=n_samples, progress_bar=progress_bar,
-        )  # fmt: skip
-
-    def at_temperature(self, temperature: float) -> Self:
-        """Return the same fit with another temperature of its draws; refreshed statistics are not taken along."""
-        other = copy.copy(self)
-        other.temperature, other._statistics = temperature, {}
-        return other
+        with gradients_on("tune"):
+            return tune(
+                self, val_data, prior_precisions=prior_precisions, temperatures=temperatures,
+                noise_factors=noise_factors, n_samples=n_samples, progress_bar=progress_bar,
+            )  # fmt: skip
 
     def refitted(self, prior_precision: float, models: list[nn.Module]) -> Self:
         """Return a posterior with the same settings, noise and data, but another prior precision and models."""
@@ -198,7 +210,7 @@ class MetricBNN(Predictor):
             raise RuntimeError("this needs the training data: call fit(train_data) first")
         other, network = copy.copy(self), self.network
         other.networks = networks_of(models, network.subset, network.batch_norm)
-        other.prior_precision = prior_precision
+        other._prior_precision = prior_precision
         return other._fit(self._examples, self.likelihood, progress_bar=False)
 
     def adopt(self, other: Self, *, temperature: float, likelihood: Likelihood) -> None:
@@ -234,8 +246,8 @@ class MetricBNN(Predictor):
             "mode_weights": self.mode_weights,
             "modes": [saved.latent_settings(mode.latent) for mode in self.modes],
             "batch_norm": self.network.batch_norm,
-            "batch_size": self.settings.batch_size,
-            "diagnostics": asdict(self._diagnostics),
+            "fit": saved.settings_of(self.settings),
+            "diagnostics": asdict(self.diagnostics),
         }
         saved.save(path, self.state_dict(), settings, self.network)
 
@@ -258,9 +270,10 @@ class MetricBNN(Predictor):
         models = saved.models_from(tensors, model, len(settings["modes"]))
         posterior = cls(
             models, from_dict(settings["likelihood"]), subset=subset, batch_norm=settings["batch_norm"],
-            mode_weights=settings["mode_weights"], batch_size=settings["batch_size"],
-            **{name: settings[name] for name in ("prior_precision", "temperature", "seed")},
+            mode_weights=settings["mode_weights"], prior_precision=settings["prior_precision"],
+            temperature=settings["temperature"], **saved.settings_from(settings),
         )  # fmt: skip
+        posterior.seed = settings["seed"]
         latents = saved.latents_from(tensors, settings["modes"])
         posterior.modes = tuple(map(Mode, posterior.networks, latents))
         posterior._statistics = saved.statistics_from(tensors)

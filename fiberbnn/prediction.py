@@ -129,11 +129,13 @@ class Averaging:
 
     Args:
         likelihood: what the outputs mean.
+
+    Attributes:
+        dtype: of the outputs.
     """
 
     def __init__(self, likelihood: Likelihood) -> None:
-        self.likelihood = likelihood
-        self._dtype = torch.float64
+        self.likelihood, self.dtype = likelihood, torch.float64
         self._predictions = Moments()
         # Of entropies of single samples, or of their noise variances.
         self._aleatoric = Moments()
@@ -144,7 +146,7 @@ class Averaging:
         Raises:
             ValueError: if S is zero, or the shape is not that of earlier outputs.
         """
-        self._dtype, exact = outputs.dtype, outputs.detach().double()
+        self.dtype, exact = outputs.dtype, outputs.detach().double()
         predictions = self.likelihood.predictions(exact)
         self._predictions.add(predictions)
         if isinstance(self.likelihood, Categorical):
@@ -153,8 +155,11 @@ class Averaging:
             self._aleatoric.add(self.likelihood.noise_variance(exact))
         return self
 
-    def result(self) -> Predictive:
+    def result(self, *, exact: bool = False) -> Predictive:
         """Return the predictive of all samples so far, in the dtype of the outputs.
+
+        Args:
+            exact: leave it in float64, for `mixture`: mutual information is a small difference of entropies.
 
         Raises:
             ValueError: if there were none.
@@ -162,19 +167,10 @@ class Averaging:
         if not self._predictions.count:
             raise ValueError("there are no samples to average over")
         mean, variance, aleatoric = self._predictions.mean, self._predictions.variance, self._aleatoric.mean
-        if not isinstance(self.likelihood, Categorical):
-            return GaussianPredictive(*(part.to(self._dtype) for part in (mean, variance, aleatoric)))
-        entropy = _entropy(mean, self._class_axis)
-        # Entropy is concave, so its mean over samples is no larger than that of the mean: anything else is rounding.
-        aleatoric = torch.minimum(aleatoric, entropy)
-        return ClassPredictive(
-            probs=mean.to(self._dtype),
-            variance=variance.to(self._dtype),
-            entropy=entropy.to(self._dtype),
-            aleatoric=aleatoric.to(self._dtype),
-            mutual_information=(entropy - aleatoric).to(self._dtype),
-            class_axis=self.likelihood.class_axis,
-        )
+        dtype = None if exact else self.dtype
+        if isinstance(self.likelihood, Categorical):
+            return _cast(_of_classes(mean, variance, aleatoric, self.likelihood.class_axis), dtype)
+        return _cast(GaussianPredictive(mean, variance, aleatoric), dtype)
 
     @property
     def _class_axis(self) -> int:
@@ -197,8 +193,13 @@ def joined(parts: Sequence[Predictive]) -> Predictive:
     return replace(parts[0], **tensors)
 
 
-def mixture(parts: Sequence[Predictive], weights: Sequence[float]) -> Predictive:
+def mixture(parts: Sequence[Predictive], weights: Sequence[float], dtype: torch.dtype | None = None) -> Predictive:
     """Return the predictive of several for the same inputs, each with its weight; weights add up to 1.
+
+    Args:
+        parts: in float64 (`Averaging.result(exact=True)`), or small mutual informations are lost to rounding.
+        weights: of the parts.
+        dtype: of the result; None for that of the parts.
 
     Raises:
         ValueError: if there are none, or they are of several kinds.
@@ -206,7 +207,7 @@ def mixture(parts: Sequence[Predictive], weights: Sequence[float]) -> Predictive
     if len({type(part) for part in parts}) != 1:
         raise ValueError("there must be one predictive at least, and all of one kind")
     if len(parts) == 1:
-        return parts[0]
+        return _cast(parts[0], dtype)
 
     def mean_of(values: list[Tensor]) -> Tensor:
         return sum((w * value for w, value in zip(weights, values, strict=True)), torch.zeros_like(values[0]))
@@ -216,19 +217,28 @@ def mixture(parts: Sequence[Predictive], weights: Sequence[float]) -> Predictive
         several = [part for part in parts if isinstance(part, GaussianPredictive)]
         mean = mean_of([part.mean for part in several])
         epistemic = mean_of([part.epistemic + (part.mean - mean).square() for part in several])
-        return GaussianPredictive(mean, epistemic, mean_of([part.aleatoric for part in several]))
+        return _cast(GaussianPredictive(mean, epistemic, mean_of([part.aleatoric for part in several])), dtype)
     classes = [part for part in parts if isinstance(part, ClassPredictive)]
     probs = mean_of([part.probs for part in classes])
-    entropy = _entropy(probs, first.class_axis if first.class_axis < 0 else first.class_axis - probs.ndim)
-    aleatoric = torch.minimum(mean_of([part.aleatoric for part in classes]), entropy)
-    return ClassPredictive(
-        probs=probs,
-        variance=mean_of([part.variance + (part.probs - probs).square() for part in classes]),
-        entropy=entropy,
-        aleatoric=aleatoric,
-        mutual_information=entropy - aleatoric,
-        class_axis=first.class_axis,
-    )
+    variance = mean_of([part.variance + (part.probs - probs).square() for part in classes])
+    aleatoric = mean_of([part.aleatoric for part in classes])
+    return _cast(_of_classes(probs, variance, aleatoric, first.class_axis), dtype)
+
+
+def _of_classes(probs: Tensor, variance: Tensor, aleatoric: Tensor, class_axis: int) -> ClassPredictive:
+    """The predictive of averaged probabilities, their variance and the mean entropy of single samples."""
+    # Counted from the end, the axis is the same with and without a sample axis.
+    entropy = _entropy(probs, class_axis if class_axis < 0 else class_axis - probs.ndim)
+    # Entropy is concave, so its mean over samples is no larger than that of the mean: anything else is rounding.
+    aleatoric = torch.minimum(aleatoric, entropy)
+    return ClassPredictive(probs, variance, entropy, aleatoric, entropy - aleatoric, class_axis)
+
+
+def _cast(found: Predictive, dtype: torch.dtype | None) -> Predictive:
+    """The predictive with all its tensors in a dtype; as it is if that is None."""
+    values = ((field.name, getattr(found, field.name)) for field in fields(found))
+    tensors: dict[str, Any] = {name: value.to(dtype) for name, value in values if isinstance(value, Tensor)}
+    return found if dtype is None else replace(found, **tensors)
 
 
 def _entropy(probs: Tensor, axis: int) -> Tensor:

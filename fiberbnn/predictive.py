@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterable, Iterator
-from itertools import chain
 
 import torch
 from torch import Tensor
@@ -73,39 +72,54 @@ def averaged(
         weights: samples, [S, P]; or chunks of them, one after the other, so that they need not be held at once either
             (then all prepared inputs are).
         x: inputs.
-        buffers: as in `outputs_of`; only with samples that are held.
+        buffers: as in `outputs_of`, of all samples.
 
     Raises:
         ValueError: if x is empty or not finite, weights are not [S, P], there are none, or statistics are missing.
         TypeError: if x is neither a tensor nor a mapping of names to tensors.
     """
+    return joined([average.result() for average in averages(network, likelihood, weights, x, buffers=buffers)])
+
+
+def averages(
+    network: Network,
+    likelihood: Likelihood,
+    weights: Tensor | Iterable[Tensor],
+    x: Inputs,
+    *,
+    buffers: Statistics | None = None,
+) -> list[Averaging]:
+    """Return the averages of `averaged` in float64, one for each batch of inputs, in order."""
     if not isinstance(weights, Tensor):
-        if buffers is not None:
-            raise ValueError("batch-norm statistics belong to samples [S, P]: give weights as one tensor, or none")
-        return _averaged_over_chunks(network, likelihood, iter(weights), x)
+        return _averages_over_pieces(network, likelihood, iter(weights), x, buffers)
     row_bytes, input_bytes = _bytes_of(network, weights, x, buffers, averaging=True)
     chunk = _chunk(len(weights), row_bytes)
-    parts = []
+    found = []
     for batch in _prepared(network, x, input_bytes + chunk * row_bytes):
-        average = Averaging(likelihood)
+        found.append(Averaging(likelihood))
         for start in range(0, len(weights), chunk):
-            average.add(network(weights[start : start + chunk], batch, _some(buffers, start, start + chunk)))
-        parts.append(average.result())
-    return joined(parts)
+            found[-1].add(network(weights[start : start + chunk], batch, _some(buffers, start, start + chunk)))
+    return found
 
 
-def _averaged_over_chunks(network: Network, likelihood: Likelihood, pieces: Iterator[Tensor], x: Inputs) -> Predictive:
+def _averages_over_pieces(
+    network: Network, likelihood: Likelihood, pieces: Iterator[Tensor], x: Inputs, buffers: Statistics | None
+) -> list[Averaging]:
     """The same for weights that come in pieces [S, P], each seen once."""
-    if (first := next(pieces, None)) is None:
+    if (piece := next(pieces, None)) is None:
         raise ValueError("there are no weight samples to average over")
-    row_bytes, input_bytes = _bytes_of(network, first, x, averaging=True)
-    chunk = _chunk(len(first), row_bytes)
+    row_bytes, input_bytes = _bytes_of(network, piece, x, _some(buffers, 0, len(piece)), averaging=True)
+    chunk = _chunk(len(piece), row_bytes)
     held = [(Averaging(likelihood), batch) for batch in _prepared(network, x, input_bytes + chunk * row_bytes)]
-    for piece in chain([first], pieces):
+    seen = 0
+    while piece is not None:
         for average, batch in held:
-            for some in piece.split(chunk):
-                average.add(network(some, batch))
-    return joined([average.result() for average, _ in held])
+            for at in range(0, len(piece), chunk):
+                some = piece[at : at + chunk]
+                average.add(network(some, batch, _some(buffers, seen + at, seen + at + len(some))))
+        seen += len(piece)
+        piece = next(pieces, None)
+    return [average for average, _ in held]
 
 
 def spread(predictions: Tensor) -> float:

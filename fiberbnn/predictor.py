@@ -1,11 +1,15 @@
 """Weight samples of a posterior and predictions with them: the side of `MetricBNN` that fits nothing."""
 
+import copy
+import math
 import time
 from dataclasses import replace
+from typing import Self
 
 import torch
 from torch import Tensor
 
+from .assessment import reassessed
 from .batch import Inputs
 from .data import Data, Examples, examples_of
 from .diagnostics import Diagnostics
@@ -44,11 +48,40 @@ class Predictor:
         settings: ModeSettings,
     ) -> None:
         self.networks, self.mode_weights, self._likelihood = networks, mode_weights, likelihood
-        self.temperature, self.settings, self.seed = temperature, settings, settings.seed
+        self._temperature, self.settings, self._seed = positive("temperature", temperature), settings, settings.seed
         self.modes: tuple[Mode, ...] = ()
         self._examples: Examples | None = None
         self._statistics: Statistics = {}
         self._diagnostics = Diagnostics()
+
+    @property
+    def temperature(self) -> float:
+        """Factor on the variance of the latents' deviations from their mean; it may be set.
+
+        Diagnostics follow it, and batch-norm statistics, which were those of other weights, are refreshed anew.
+
+        Raises:
+            ValueError: if it is set to what is not positive and finite.
+        """
+        return self._temperature
+
+    @temperature.setter
+    def temperature(self, value: float) -> None:
+        value = positive("temperature", value)
+        if value != self._temperature:
+            self._statistics = {}
+        self._temperature = value
+
+    @property
+    def seed(self) -> int:
+        """The seed of the draws behind predictions; it may be set."""
+        return self._seed
+
+    @seed.setter
+    def seed(self, value: int) -> None:
+        if value != self._seed:
+            self._statistics = {}
+        self._seed = value
 
     @property
     def likelihood(self) -> Likelihood:
@@ -77,8 +110,21 @@ class Predictor:
 
     @property
     def diagnostics(self) -> Diagnostics:
-        """What is known from the fit alone; `diagnose` adds what held-out data say."""
+        """What is known from the fit alone, of draws at the present temperature.
+
+        `diagnose` adds what held-out data say. After a change of temperature the energies of some draws are taken.
+        """
+        if self.modes and self._diagnostics.temperature != self.temperature:
+            self._diagnostics = reassessed(
+                self._diagnostics, self.modes, self.mode_weights, temperature=self.temperature, seed=self.seed
+            )
         return self._diagnostics
+
+    def at_temperature(self, temperature: float) -> Self:
+        """Return the same fit with another temperature of its draws; refreshed statistics are not taken along."""
+        other = copy.copy(self)
+        other.temperature = temperature
+        return other
 
     def sample(self, n_samples: int = 100, *, generator: torch.Generator | None = None) -> Tensor:
         """Return posterior weight samples, decoded in one pass, [S, P].
@@ -117,7 +163,10 @@ class Predictor:
         return self.likelihood.predictions(self.outputs(x, n_samples))
 
     def outputs(self, x: Inputs, n_samples: int = 100) -> Tensor:
-        """Return the networks' outputs (logits, for a classification) for the same draws, [S, N, ...]."""
+        """Return the networks' outputs (logits, for a classification) for the same draws, [S, N, ...].
+
+        Weight samples are decoded a few at a time.
+        """
         return self._draws().outputs(x, n_samples, self._statistics_of(n_samples))
 
     def predict(self, x: Inputs, n_samples: int = 100) -> Predictive:
@@ -173,3 +222,14 @@ class Predictor:
         if not self._statistics or len(next(iter(self._statistics.values()))) < n_samples:
             self.refresh(n_samples=n_samples)
         return {name: values[:n_samples] for name, values in self._statistics.items()}
+
+
+def positive(name: str, value: float) -> float:
+    """Return the value.
+
+    Raises:
+        ValueError: if it is not positive and finite.
+    """
+    if not 0.0 < value < math.inf:
+        raise ValueError(f"{name} must be positive and finite; got {value}")
+    return float(value)

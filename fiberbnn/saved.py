@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from .autoencoder import Autoencoder
+from .autoencoder import Autoencoder, AutoencoderSettings
 from .basis import Basis
 from .density import LatentDensity
-from .latent import LatentPosterior
-from .mode import Mode
+from .latent import LatentPosterior, LatentSettings
+from .mode import Mode, ModeSettings
 from .network import Network
 from .predictive import Statistics
+from .schedule import WalkSchedule
+from .walk_state import WalkSettings
 
 FORMAT = "fiberbnn-posterior"
 VERSION = 2
@@ -47,7 +49,7 @@ def save(path: str | os.PathLike[str], tensors: dict[str, Tensor], settings: dic
         "format": FORMAT,
         "version": str(VERSION),
         "fingerprint": fingerprint(network),
-        "settings": json.dumps(settings),
+        "settings": json.dumps(settings, default=lambda scalar: scalar.item()),  # numpy's, for example
     }
     handle, beside = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".part")
     os.close(handle)
@@ -134,6 +136,23 @@ def latent_settings(latent: LatentPosterior) -> dict[str, float]:
         "hidden": latent.autoencoder.encoder.inner.out_features,
         "bandwidth": latent.density.bandwidth,
         "stretch": latent.density.stretch,
+    }
+
+
+def settings_of(settings: ModeSettings) -> dict[str, Any]:
+    """Return how the modes were fitted, as plain dictionaries for JSON."""
+    return asdict(settings)
+
+
+def settings_from(saved: dict[str, Any]) -> dict[str, Any]:
+    """Return what `MetricBNN` takes to fit as saved settings say; as its defaults say where a file has none."""
+    if "fit" not in saved:  # files of early versions
+        return {"batch_size": saved["batch_size"], "seed": saved["seed"]}
+    latent = saved["fit"]["latent"]
+    return saved["fit"] | {
+        "walk": WalkSettings(**saved["fit"]["walk"]),
+        "schedule": WalkSchedule(**saved["fit"]["schedule"]),
+        "latent": LatentSettings(**latent | {"autoencoder": AutoencoderSettings(**latent["autoencoder"])}),
     }
 
 

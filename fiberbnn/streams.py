@@ -27,4 +27,5 @@ def seed_of_mode(seed: int, mode: int) -> int:
 
     Neighbouring seeds and modes must not meet: mode 1 of seed 0 is no mode of seed 1.
     """
-    return (seed + mode * 0x9E3779B97F4A7C15) % 2**63
+    # Out of range, a seed is left so, to be refused.
+    return seed if mode == 0 else (seed + mode * 0x9E3779B97F4A7C15) % 2**63

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from tqdm import tqdm
 
-from .batch import Inputs, call_arguments, n_rows, outputs_from, take
+from .batch import Inputs, call_arguments, n_rows, outputs_from, take, whole_size
 from .likelihood import Likelihood
 
 
@@ -43,10 +43,11 @@ def train_by_minibatches(
         progress_bar: show progress.
 
     Raises:
+        TypeError: if the batch size is not an integer.
         FloatingPointError: at the end of the first epoch in which a loss was not finite.
     """
     n = n_rows(x)
-    n_batches = -(-n // batch_size)
+    n_batches = -(-n // whole_size(batch_size))
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     # Adam with decay in the gradient is exactly the prior's: tau w / N.
     optimizer = torch.optim.Adam(parameters, learning_rate, weight_decay=prior_precision / n, fused=_has_fused(y))

@@ -3,15 +3,17 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
+from torch import nn
 from tqdm import tqdm
 
+from .any_energy import AnyEnergy
 from .batch import Inputs, check_finite
 from .data import Data, collect
 from .energy import Energy
 from .likelihood import Gaussian, Likelihood
-from .map import fit_map
+from .map import trained_on
 from .predictive import predictive_nll
 
 if TYPE_CHECKING:
@@ -68,11 +70,17 @@ def tune(
 ) -> Tuning:
     """Set a fitted posterior to the candidates of least held-out NLL, and return all that was tried.
 
-    What is scored is the averaged predictive of the very draws that the posterior predicts with. For each prior
-    precision the posterior is fitted again, from models that were trained on with that prior (by `fit_map`, if the
-    energy is of all data; a walk on minibatches goes there by itself). Temperature and noise are then searched one
-    after the other, for they need no fit. The present setting is always among the candidates, so the NLL on these data
-    never rises; nothing changes unless something finite was found.
+    What is scored is the averaged predictive of the very draws that the posterior predicts with. Temperature and noise
+    are searched one after the other, for they need no fit. The present setting is always among the candidates, so the
+    NLL on these data never rises; nothing changes unless something finite was found.
+
+    For each prior precision the posterior is fitted again. With the energy of all data, the walk starts from models
+    whose walked weights (all of them, or the subset) were trained on to the minimum with that prior. On minibatches
+    nothing is trained: the walk starts from the present weights, the minimum of another prior, and its warm-up has to
+    bring it to where the new prior wants it. Candidates far from the present prior are then better fitted anew, from
+    models that were trained with them.
+
+    In memory are, besides the posterior itself, the best of the candidates so far and the one that is being fitted.
 
     Args:
         posterior: fitted; it is changed.
@@ -84,7 +92,7 @@ def tune(
         progress_bar: show progress.
 
     Raises:
-        RuntimeError: before `fit`, or if prior precisions are to be tuned after `load`.
+        RuntimeError: before `fit`, under `torch.inference_mode`, or if prior precisions are to be tuned after `load`.
         ValueError: if a candidate is not positive and finite, or the data are not finite or do not fit.
         FloatingPointError: if the NLL is finite for no candidate.
     """
@@ -103,23 +111,29 @@ def tune(
             if precision != posterior.prior_precision:
                 search.try_prior(precision, temperatures, noise_factors)
             bar.update()
-    best = min(search.trials, key=lambda trial: trial.nll)
-    if not math.isfinite(best.nll):
+    if search.best is None:
         raise FloatingPointError("the held-out NLL is not finite for any candidate: check the data and the model")
-    chosen = search.candidates[best.prior_precision]
-    posterior.adopt(chosen, temperature=best.temperature, likelihood=search.likelihoods[best])
+    best = search.best.trial
+    posterior.adopt(search.best.posterior, temperature=best.temperature, likelihood=search.best.likelihood)
     return Tuning(tuple(search.trials), best)
 
 
+class _Scored(NamedTuple):
+    """What a trial was of."""
+
+    trial: Trial
+    posterior: "MetricBNN"
+    likelihood: Likelihood
+
+
 class _Search:
-    """Candidates, and what they scored."""
+    """What was tried, and the best of it; other candidates are let go, for each holds a walk."""
 
     def __init__(self, posterior: "MetricBNN", x: Inputs, y: "Tensor", n_samples: int) -> None:
         self.x, self.n_samples, self.start = x, n_samples, posterior
         self.y = y.to(posterior.network.weights) if y.is_floating_point() else y.to(posterior.network.weights.device)
         self.trials: list[Trial] = []
-        self.candidates = {posterior.prior_precision: posterior}
-        self.likelihoods: dict[Trial, Likelihood] = {}
+        self.best: _Scored | None = None
 
     def try_all(self, candidate: "MetricBNN", temperatures: Sequence[float], factors: Sequence[float]) -> None:
         """Score a fitted candidate as it is, at other temperatures, and with other noise at the best of these."""
@@ -147,24 +161,20 @@ class _Search:
                 raise
             self.trials.append(Trial(precision, self.start.temperature, 1.0, math.inf, f"the fit failed: {error}"))
             return
-        self.candidates[precision] = candidate
         self.try_all(candidate, temperatures, factors)
 
     def _has_energies(self) -> bool:
         return all(mode.energy is not None for mode in self.start.modes)
 
-    def _trained(self, energy: Any, precision: float) -> Any:
-        """The model of a mode, trained on with another prior where all data are at hand."""
+    def _trained(self, energy: AnyEnergy | None, precision: float) -> nn.Module:
+        """The model of a mode, trained on with another prior where the energy is of all data."""
         if energy is None:
             raise RuntimeError(
                 "prior precisions need the training data: call fit(train_data), a loaded posterior has none"
             )
-        network = energy.network
-        model = network.module(network.weights)
-        if not isinstance(energy, Energy) or network.subset is not None:
-            return model
-        x, y = next(iter(energy.batches())), energy.y
-        return fit_map(model, x, y, energy.likelihood, prior_precision=precision, warmup_steps=0).model
+        if isinstance(energy, Energy):
+            return trained_on(energy, precision)
+        return energy.network.module(energy.network.weights)
 
     def _score(self, candidate: "MetricBNN", trial: Trial, likelihood: Likelihood) -> Trial:
         outputs = candidate.at_temperature(trial.temperature).outputs(self.x, self.n_samples)
@@ -173,7 +183,8 @@ class _Search:
         finite = math.isfinite(nll)
         trial = replace(trial, nll=nll if finite else math.inf, reason="" if finite else f"the NLL is {nll}")
         self.trials.append(trial)
-        self.likelihoods[trial] = likelihood
+        if finite and (self.best is None or nll < self.best.trial.nll):
+            self.best = _Scored(trial, candidate, likelihood)
         return trial
 
 

@@ -19,6 +19,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:the model is not at a minimum",
     "ignore:the walk's energy",
     "ignore:the noise of minibatches heats",
+    "ignore:the walk's velocities are too hot",
     "ignore:decoded samples are hotter",
     "ignore:.*of the walk's steps were undone",
     "ignore:.*particles could not move",

@@ -37,6 +37,7 @@ TOO_SHORT = pytest.mark.filterwarnings(
     "ignore:the model is not at a minimum",
     "ignore:the walk's energy",
     "ignore:the noise of minibatches heats",
+    "ignore:the walk's velocities are too hot",
     "ignore:.* of the walk's steps were undone",
     "ignore:.*particles could not move",
     "ignore:decoded samples are hotter",

@@ -127,8 +127,8 @@ def test_a_dataset_without_a_length():
     refused(loader, "dataset has no length")
 
 
-def test_a_loader_that_drops_its_last_batch():
-    loader = DataLoader(TensorDataset(X, LABELS), batch_size=5, drop_last=True)
+def test_a_loader_of_chosen_examples_that_drops_its_last_batch():
+    loader = DataLoader(TensorDataset(X, LABELS), batch_size=5, sampler=range(11), drop_last=True)
     refused(loader, r"drops its last batch \(drop_last=True\)")
 
 
@@ -140,6 +140,10 @@ def test_a_loader_that_drops_its_last_batch():
         ([(X, "labels")], "pairs of tensors.*it gave tuple"),
         ((X, LABELS, LABELS), r"a pair of tensors \(x, y\), or a loader of such pairs"),
         ((X.tolist(), LABELS.tolist()), "a pair of tensors"),
+        (
+            (X.numpy(), LABELS.numpy()),
+            "a pair of tensors.* it gave tuple of ndarray: make it a tensor by torch.as_tensor",
+        ),
         (X, "it gave Tensor"),
     ],
 )
@@ -220,6 +224,12 @@ def test_no_particles(n_particles):
         MetricBNN(make_model(), "classification", n_particles=n_particles)
 
 
+@pytest.mark.parametrize("kind", ["classification", "regression"])
+def test_a_batch_size_that_is_no_integer(kind):
+    data = (X, LABELS if kind == "classification" else TARGETS)
+    refused(data, r"batch_size must be an integer; got 4\.0", kind=kind, error=TypeError, batch_size=4.0)
+
+
 @pytest.mark.parametrize("seed", [-1, 2**63])
 def test_a_seed_out_of_range(seed):
     refused((X, LABELS), "seed must be from 0 to", seed=seed)
@@ -259,7 +269,7 @@ def test_energies_that_diverge(monkeypatch, quick):
     ("x", "message"),
     [
         (X[:0], "the inputs are empty: x has no rows"),
-        (spoiled(X, math.nan), "inputs hold 4 NaN or infinite values"),
+        (spoiled(X, math.nan), "inputs hold 4 NaN or infinite values; remove or impute them first$"),
         (torch.zeros(4, 5), r"x must be \[N, 2\]"),
     ],
 )

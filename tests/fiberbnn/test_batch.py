@@ -3,14 +3,17 @@
 from collections import UserDict
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from fiberbnn.batch import (
+    advising_on_integers,
     call_arguments,
     check_finite,
     concatenated,
+    even_slices,
     moved,
     n_rows,
     outputs_from,
@@ -35,7 +38,8 @@ def test_rows_are_counted():
         ({"a": X, "b": X[:3]}, ValueError, r"same number of rows; got .*'a'.*7.*'b'.*3"),
         ({"a": X, "b": [1] * 7}, TypeError, r"inputs\['b'\] must be a tensor; got list"),
         (torch.tensor(1.0), ValueError, "without axes"),
-        ([X], TypeError, "a tensor, or a mapping of names to tensors; got list"),
+        ([X], TypeError, "a tensor, or a mapping of names to tensors; got list$"),
+        (X.numpy(), TypeError, r"names to tensors; got ndarray: make it a tensor by torch\.as_tensor"),
     ],
 )
 def test_what_has_no_rows_is_refused(x, error, message):
@@ -90,11 +94,54 @@ def test_only_floats_change_their_dtype():
 def test_values_that_are_not_finite_are_counted(bad):
     spoiled = X.clone()
     spoiled[2:4] = bad
-    with pytest.raises(ValueError, match="the inputs hold 4 NaN or infinite values; remove or impute"):
+    with pytest.raises(ValueError, match=r"the inputs hold 4 NaN or infinite values; remove or impute them first$"):
         check_finite(spoiled, "inputs")
     with pytest.raises(ValueError, match=r"the targets hold 4 NaN"):
         check_finite(MAPPING | {"a": spoiled}, "targets")
     check_finite(MAPPING, "inputs")
+
+
+@pytest.mark.parametrize(("n", "batch_size"), [(193, 64), (10, 3), (7, 7), (7, 99), (5, 1), (12, np.int64(5))])
+def test_batches_are_as_few_and_as_even_as_can_be(n, batch_size):
+    slices = even_slices(n, batch_size)
+    assert torch.equal(torch.cat([torch.arange(n)[rows] for rows in slices]), torch.arange(n))
+    sizes = [rows.stop - rows.start for rows in slices]
+    assert len(sizes) == -(-n // batch_size)
+    assert max(sizes) - min(sizes) <= 1
+
+
+@pytest.mark.parametrize("batch_size", [32.0, "32", None, torch.tensor(2.0)])
+def test_a_batch_size_that_is_no_integer_is_refused(batch_size):
+    with pytest.raises(TypeError, match=r"batch_size must be an integer; got .*, a (float|str|NoneType|Tensor)"):
+        even_slices(10, batch_size)
+
+
+def test_a_batch_size_that_is_not_positive_is_refused():
+    with pytest.raises(ValueError, match="batch_size must be at least 1; got 0"):
+        even_slices(10, 0)
+
+
+@pytest.mark.parametrize("x", [torch.ones(2, 3, dtype=torch.uint8), torch.ones(2, 3, dtype=torch.int64)])
+@pytest.mark.parametrize(
+    "layer", [nn.Linear(3, 1), nn.LayerNorm(3), nn.BatchNorm1d(3), nn.LSTM(3, 1), nn.Conv1d(2, 1, 1)]
+)
+def test_integers_for_a_model_of_floats_are_explained(layer, x):
+    message = rf"integers for inputs \({x.dtype}\): convert them to float.*torch says"
+    with pytest.raises(TypeError, match=message), advising_on_integers(x):
+        layer(x)
+    named = {"pixels": x, "mask": x > 0, "scale": x.float()}
+    with pytest.raises(TypeError, match=r"integers for inputs\['pixels'\] \(\S*\):"), advising_on_integers(named):
+        layer(x)
+
+
+def test_integers_are_no_error_where_they_belong_and_other_errors_are_left_alone():
+    with advising_on_integers(MAPPING["ids"]):
+        nn.Embedding(9, 2)(MAPPING["ids"])
+    for error in (RuntimeError("out of memory"), ValueError("labels"), torch.OutOfMemoryError("no room")):
+        with pytest.raises(type(error), match=str(error)), advising_on_integers(MAPPING["ids"]):
+            raise error
+    with pytest.raises(RuntimeError, match="the type of x"), advising_on_integers(X):
+        raise RuntimeError("the type of x")
 
 
 class Keywords(nn.Module):

@@ -35,13 +35,66 @@ def network() -> Network:
 
 
 def test_statistics_of_the_own_weights_are_those_of_update_bn(network):
-    statistics = refreshed_statistics(network, network.weights[None], batches)
+    statistics = refreshed_statistics(network, network.weights[None], lambda: [X])
     reference = make_model().eval()
     reference[1].running_mean.fill_(7.0)  # nothing of the old is left
-    update_bn(batches(), reference)
+    update_bn([X], reference)
     assert list(statistics) == ["1.running_mean", "1.running_var"]
     assert torch.equal(statistics["1.running_mean"][0], reference[1].running_mean)
     assert torch.equal(statistics["1.running_var"][0], reference[1].running_var)
+
+
+@pytest.mark.parametrize("sizes", [[10, 10, 10, 10], [19, 19, 2], [2, 38]])
+def test_statistics_of_the_first_layer_are_those_of_all_data_however_they_are_divided(network, sizes):
+    weights, x = draws(network), X.repeat(2, 1, 1, 1)[:40] + torch.linspace(0, 3, 40)[:, None, None, None]
+    at_once = refreshed_statistics(network, weights, lambda: [x])
+    divided = refreshed_statistics(network, weights, lambda: x.split(sizes))
+    for name, statistic in divided.items():
+        torch.testing.assert_close(statistic, at_once[name], rtol=1e-5, atol=1e-6)
+
+
+@torch.no_grad()
+def test_statistics_are_mean_and_variance_of_all_that_comes_to_a_layer():
+    norm = nn.BatchNorm1d(4)  # twice in the network
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(2)
+        layers = [nn.Linear(3, 4), norm, nn.Tanh(), nn.Linear(4, 4), norm, nn.Linear(4, 5), nn.BatchNorm1d(5)]
+        x = torch.randn(30, 3) * torch.linspace(0.1, 2.0, 30)[:, None]
+    network = Network(nn.Sequential(*layers).double(), batch_norm="refresh")
+    parts = x.double().split([14, 13, 3])
+    statistics = refreshed_statistics(network, network.weights[None], lambda: parts)
+    model, seen = network.module(network.weights).train(), {"1": [], "6": []}
+    model[1].register_forward_pre_hook(lambda layer, args: seen["1"].append(args[0]))
+    model[6].register_forward_pre_hook(lambda layer, args: seen["6"].append(args[0]))
+    for part in parts:
+        model(part)
+    assert len(seen["1"]) == 2 * len(seen["6"]) == 6
+    for prefix, values in seen.items():
+        torch.testing.assert_close(statistics[f"{prefix}.running_mean"][0], torch.cat(values).mean(0))
+        torch.testing.assert_close(statistics[f"{prefix}.running_var"][0], torch.cat(values).var(0))
+
+
+def test_a_layer_that_nothing_goes_through_has_the_statistics_of_a_fresh_one():
+    class Unused(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.used, self.idle = nn.BatchNorm1d(2), nn.BatchNorm1d(3)
+            self.idle.running_mean.fill_(5.0)
+
+        def forward(self, x):
+            return self.used(x)
+
+    network = Network(Unused(), batch_norm="refresh")
+    statistics = refreshed_statistics(network, network.weights[None], lambda: [torch.randn(6, 2)])
+    assert statistics["idle.running_mean"].tolist() == [[0.0] * 3]
+    assert statistics["idle.running_var"].tolist() == [[1.0] * 3]
+
+
+@pytest.mark.parametrize("make", [make_model, lambda: nn.Sequential(nn.Flatten(), nn.BatchNorm1d(X[0].numel()))])
+def test_a_batch_of_a_single_row_is_refused(make):
+    network = Network(make(), batch_norm="refresh")
+    with pytest.raises(ValueError, match="one of the batches has a single row: use a batch_size of at least 3"):
+        refreshed_statistics(network, network.weights[None], lambda: [X[:5], X[5:6]])
 
 
 @torch.no_grad()
@@ -51,7 +104,7 @@ def test_predictions_with_statistics_are_those_of_a_copy_that_went_through_updat
     outputs = network(weights, X[:5], statistics)
     for w, out in zip(weights, outputs, strict=True):
         model = network.module(w)
-        update_bn(batches(), model)
+        update_bn([X], model)
         torch.testing.assert_close(out, model.eval()(X[:5]))
     assert (outputs - Network(make_model())(weights, X[:5])).abs().max() > 1e-3
 

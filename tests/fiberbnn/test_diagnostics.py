@@ -42,6 +42,16 @@ def test_what_was_not_measured_gives_no_warnings():
     ("changes", "words"),
     [
         ({"energy_ratio_walk": 0.84, "settled": False}, "still growing when it ended.*0.84.*max_steps"),
+        (
+            {"energy_ratio_walk": -0.1, "settled": False, "energy_ratio_latent": 0.1},
+            "energy fell below that of the model .*-0.10.*, which was at no minimum.*fiberbnn.fit_map",
+        ),
+        ({"heat": 1.21, "minibatches": True}, "noise of minibatches heats the walk .*1.21.*raise batch_size"),
+        ({"heat": 1.21, "minibatches": False}, "velocities are too hot .*1.21.*particles are few.*Raise n_particles"),
+        (
+            {"heat": 1.21, "minibatches": False, "settled": False},
+            "velocities are too hot.*not settled when snapshots began.*max_steps",
+        ),
         ({"lost": 2}, "2 particles could not move and were left out: raise target_acceptance"),
         ({"energy_ratio_walk": 1.51, "energy_ratio_latent": 1.5}, "far above 1: it overheats.*target_acceptance"),
         ({"undone": 0.21}, "21% of the walk's steps were undone"),
@@ -49,6 +59,13 @@ def test_what_was_not_measured_gives_no_warnings():
         ({"r_hat_median": math.inf}, "particles disagree"),
         ({"spread_latent": 0.009}, "latent posterior has collapsed"),
         ({"spread_latent": 0.0, "spread_walk": math.nan}, "latent posterior has collapsed"),
+        ({"spread_latent": 0.009, "temperature": 0.01}, "collapsed: at temperature 0.01 its .* Raise the temperature"),
+        ({"spread_latent": 0.009, "temperature": 2.0}, "collapsed: at temperature 2 its .* Raise latent_size"),
+        ({"nll_latent": 0.52, "temperature": 3.0}, r"predicts worse.*Check prior_precision, the temperature \(3\) and"),
+        (
+            {"energy_ratio_latent": 1.3, "nll_latent": 0.45, "temperature": 4.0},
+            "hotter.*a temperature of 4 does; lower",
+        ),
         ({"nll_latent": 0.52}, "predicts worse than the MAP.*0.520 against 0.500.*do not use it"),
         ({"energy_ratio_latent": 1.3}, r"hotter than the walk \(energy ratio 1.30 against 0.95\).*NLL disagree"),
         ({"energy_ratio_latent": 1.3, "nll_latent": 0.45}, "hotter than the walk.*train the autoencoder longer"),
@@ -58,6 +75,7 @@ def test_what_was_not_measured_gives_no_warnings():
 def test_each_warning_says_what_to_look_at(changes, words):
     found = warnings_of(replace(GOOD, **changes))
     assert len(found) == 1
+    assert "minibatches" not in found[0] or changes["minibatches"]
     assert re.search(words, found[0])
 
 
@@ -68,6 +86,7 @@ def test_each_warning_says_what_to_look_at(changes, words):
         {"energy_ratio_walk": 0.8, "settled": True},
         {"energy_ratio_walk": 1.49, "energy_ratio_latent": 1.5},
         {"undone": 0.19},
+        {"heat": 1.19, "minibatches": False},
         {"r_hat_median": 1.29},
         {"spread_latent": 0.011},
         {"nll_latent": 0.505},

@@ -383,6 +383,7 @@ PIXELS = torch.zeros(6, 3, 2, 4)
         ),
         (Categorical(1), PIXELS, torch.full((6, 2, 4), 3), r"from 3 to 3.*or be -100 to be left out"),
         (Categorical(1), PIXELS, torch.full((6, 2, 4), -100), "every label is -100.*nothing is left to learn from"),
+        (Categorical(), torch.zeros(2, 3), torch.tensor([-100, -100]), "labels run from -100 to -100"),
         (Categorical(4), PIXELS, torch.zeros(6, 2, 4).long(), "class_axis=4 is not an axis after the first of the out"),
         (Categorical(-4), PIXELS, torch.zeros(6, 2, 4).long(), "class_axis=-4 is not an axis after the first of the o"),
         (Gaussian(1.0), torch.zeros(6, 1), torch.zeros(6), r"of shape \[6, 1\], as the model's.*\(use y\[:, None\]\)"),
@@ -471,3 +472,23 @@ def test_a_likelihood_survives_json(case):
 def test_a_saved_likelihood_that_is_not_known(saved, message):
     with pytest.raises(ValueError, match=message):
         from_dict(saved)
+
+
+def test_a_part_of_the_data_may_leave_all_positions_out():
+    y = torch.full((6, 2, 4), -100)
+    Categorical(1).check(PIXELS, y, part=True)
+    with pytest.raises(ValueError, match="labels run from 5 to 5"):
+        Categorical(1).check(PIXELS, y.fill_(5), part=True)
+    with pytest.raises(ValueError, match="labels run from -100 to -100"):
+        Categorical().check(torch.zeros(2, 3), torch.full((2,), -100), part=True)
+
+
+@pytest.mark.parametrize("label", [-100, -1, 3])
+def test_no_label_of_a_plain_classification_is_left_out(label):
+    outputs, y = torch.randn(4, 5, 3), torch.tensor([0, 1, 2, 0, label])
+    nll = Categorical().nll
+    for found in (lambda: nll(outputs[0], y), lambda: vmap(nll, (0, None))(outputs, y)):
+        with pytest.raises((IndexError, RuntimeError), match="out of bounds"):
+            found()
+    with pytest.raises((IndexError, RuntimeError), match="out of bounds"):
+        Categorical().log_prob(outputs, y)

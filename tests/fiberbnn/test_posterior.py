@@ -15,10 +15,12 @@ from fiberbnn import (
     LatentSettings,
     MetricBNN,
     Network,
+    WalkSchedule,
     WalkSettings,
     fit_map,
 )
 from fiberbnn import mode as mode_module
+from tests.fiberbnn.conftest import TOO_SHORT
 
 # Fits of this file are too short to be right, and say so.
 pytestmark = pytest.mark.filterwarnings(
@@ -198,6 +200,75 @@ def test_nothing_can_be_asked_before_the_fit(problem, quick, call, tmp_path, mak
     with pytest.raises(RuntimeError, match=r"has not been fitted: call fit\(train_data\) first"):
         getattr(make(problem, quick), call)(*arguments.get(call, ()))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("n_particles", "schedule"),
+    [(1, WalkSchedule(n_snapshots=1)), (1, WalkSchedule(max_steps=3, min_warmup=1, n_snapshots=10))],
+)
+def test_a_walk_that_would_leave_one_sample_is_refused_before_it_starts(problem, monkeypatch, n_particles, schedule):
+    def walk_from(*args, **options):
+        raise AssertionError("the walk has begun")
+
+    monkeypatch.setattr(mode_module, "walk_from", walk_from)
+    posterior = MetricBNN(problem.map_fit.model, problem.likelihood, n_particles=n_particles, schedule=schedule)
+    with pytest.raises(ValueError, match=r"one sample of the walk.* needs two.*raise n_particles, or .*n_snapshots"):
+        posterior.fit((problem.x, problem.y))
+    two = MetricBNN(problem.map_fit.model, problem.likelihood, n_particles=2, schedule=schedule)
+    with pytest.raises(AssertionError, match="the walk has begun"):
+        two.fit((problem.x, problem.y))
+
+
+def test_what_the_fit_computed_is_counted(problem, fitted):
+    cost, d = fitted.modes[0].energy.cost, fitted.diagnostics
+    assert (d.grad_evals, d.hvp_evals) == (round(cost.grad_evals), round(cost.hvp_evals))
+    # Diagnostics take the energies of 100 draws afterwards, which the fit did not.
+    assert 0 < d.energy_evals <= round(cost.energy_evals) - 100
+    assert not d.minibatches
+
+
+# Where gradients are off.
+
+
+@TOO_SHORT
+@pytest.mark.parametrize("batch_size", [None, 20])
+def test_fit_and_tune_work_where_gradients_are_off(problem, quick, make, batch_size):
+    data, held_out = (problem.x, problem.y), (problem.x_test, problem.y_test)
+
+    def run() -> MetricBNN:
+        posterior = make(problem, quick, batch_size=batch_size).fit(data)
+        posterior.tune(held_out, prior_precisions=(2.0,), temperatures=(0.5,), n_samples=10)
+        return posterior
+
+    expected = run()
+    with torch.no_grad():
+        found = run()
+        assert not torch.is_grad_enabled()
+    assert torch.equal(found.predictive_samples(problem.x, 3), expected.predictive_samples(problem.x, 3))
+
+
+def test_inference_mode_is_refused_by_what_takes_gradients_and_serves_predictions(problem, quick, fitted, make):
+    posterior, data = make(problem, quick), (problem.x, problem.y)
+    with torch.inference_mode():
+        with pytest.raises(RuntimeError, match=r"fit takes gradients, which torch.inference_mode\(\) rules out"):
+            posterior.fit(data)
+        with pytest.raises(RuntimeError, match=r"tune takes gradients, which torch.inference_mode\(\) rules out"):
+            fitted.tune(data)
+        samples, nll = fitted.predictive_samples(problem.x, 4), fitted.diagnose(data, 10).nll_latent
+    assert torch.equal(samples, fitted.predictive_samples(problem.x, 4))
+    assert nll == fitted.diagnose(data, 10).nll_latent
+
+
+@pytest.mark.filterwarnings("ignore:the model is not at a minimum", "ignore:.*particles could not move")
+def test_a_walk_on_all_data_from_no_minimum_is_not_blamed_on_minibatches(classification, quick):
+    model = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 3))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(3.0)
+    posterior = MetricBNN(model, "classification", **quick)
+    with pytest.warns(UserWarning, match="velocities are too hot .*started away from a minimum.*fiberbnn.fit_map"):
+        posterior.fit((classification.x, classification.y))
+    assert not any("minibatches" in text for text in posterior.diagnostics.warnings)
 
 
 def test_a_failed_fit_leaves_the_posterior_as_it_was(regression, quick, monkeypatch):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fiberbnn.likelihood import Categorical, Gaussian, HeteroscedasticGaussian, Likelihood
-from fiberbnn.prediction import Averaging, ClassPredictive, GaussianPredictive, Moments, joined
+from fiberbnn.prediction import Averaging, ClassPredictive, GaussianPredictive, Moments, joined, mixture
 
 S, N = 12, 5
 CLASSES = {"classes": (Categorical(), (3,)), "pixels": (Categorical(class_axis=1), (3, 2, 4))}
@@ -157,3 +157,34 @@ def test_batches_of_several_kinds_are_not_joined():
         joined(parts)
     with pytest.raises(ValueError, match="one predictive at least"):
         joined([])
+
+
+def test_a_mixture_is_the_average_over_all_samples(classes, reals):
+    for likelihood, outputs in (classes, reals):
+        whole = average(likelihood, outputs)
+        parts = [average(likelihood, part, (len(part),)) for part in outputs.split([3, 9])]
+        found = mixture(parts, [0.25, 0.75])
+        assert type(found) is type(whole)
+        names = ("mean",) if isinstance(whole, GaussianPredictive) else ("probs", "entropy", "mutual_information")
+        for name in (*names, "variance", "aleatoric", "epistemic"):
+            torch.testing.assert_close(getattr(found, name), getattr(whole, name))
+
+
+def test_small_mutual_information_survives_mixing():
+    generator = torch.Generator().manual_seed(0)
+    outputs = torch.randn(8, 2000, 10, generator=generator)
+    outputs[..., 0] += torch.linspace(5, 30, 2000)  # ever more certain
+    whole = average(Categorical(), outputs, (8,))
+    parts = [Averaging(Categorical()).add(part).result(exact=True) for part in outputs.split(4)]
+    assert {part.probs.dtype for part in parts} == {torch.float64}
+    found = mixture(parts, [0.5, 0.5], torch.float32)
+    clear = whole.mutual_information > 1e-9
+    assert 1000 < clear.sum() < 2000
+    torch.testing.assert_close(found.mutual_information[clear], whole.mutual_information[clear], rtol=1e-6, atol=0.0)
+    assert {t.dtype for t in (found.probs, found.variance, found.entropy, found.mutual_information)} == {torch.float32}
+
+
+def test_predictives_of_several_kinds_are_not_mixed():
+    parts = [average(Categorical(), draw((3,))), average(Gaussian(1.0), draw((3,)))]
+    with pytest.raises(ValueError, match="one predictive at least, and all of one kind"):
+        mixture(parts, [0.5, 0.5])

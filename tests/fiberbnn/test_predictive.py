@@ -217,8 +217,10 @@ def test_refreshed_batch_norm_takes_the_statistics_of_every_sample(monkeypatch):
     for run in (lambda: outputs_of(network, weights, x), lambda: averaged(network, Categorical(), weights, x)):
         with pytest.raises(ValueError, match=r"refreshes its batch norm: give the statistics of every weight sample"):
             run()
-    with pytest.raises(ValueError, match="give weights as one tensor"):
-        averaged(network, Categorical(), [weights], x, buffers=buffers)
+    # Samples that come in pieces take theirs from the statistics of all.
+    pieces = averaged(network, Categorical(), iter(weights.split([5, S - 5])), x, buffers=buffers)
+    torch.testing.assert_close(pieces.probs, found.probs)
+    torch.testing.assert_close(pieces.mutual_information, found.mutual_information)
 
 
 def test_inputs_take_on_the_dtype_of_the_weights(classification):

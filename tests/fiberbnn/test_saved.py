@@ -2,16 +2,26 @@
 
 import copy
 import json
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from fiberbnn import MetricBNN, Network, saved
+from fiberbnn import (
+    AutoencoderSettings,
+    LatentSettings,
+    MetricBNN,
+    Network,
+    WalkSchedule,
+    WalkSettings,
+    saved,
+)
 
 # Fits of this file are too short to be right, and say so.
 pytestmark = pytest.mark.filterwarnings(
@@ -79,6 +89,49 @@ def test_a_float64_model_gets_a_float64_posterior(problem, fitted, path):
     assert samples.dtype == torch.float64
     expected = fitted.predictive_samples(problem.x, 5).double()
     torch.testing.assert_close(samples, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_a_loaded_posterior_has_the_settings_of_its_fit(regression, tmp_path):
+    settings = {
+        "n_particles": 3,
+        "batch_size": 20,
+        "walk": WalkSettings(friction=0.3, thermostat=0.5, drift_steps=7),
+        "schedule": WalkSchedule(max_steps=20, min_warmup=5, n_snapshots=3, target_acceptance=0.7),
+        "latent": LatentSettings(
+            rank=5,
+            density="gaussian",
+            calibrate=False,
+            autoencoder=AutoencoderSettings(latent_size=3, steps=2, max_steps=2),
+        ),
+        "seed": 11,
+    }
+    posterior = MetricBNN(regression.map_fit.model, regression.likelihood, **settings)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        posterior.fit((regression.x, regression.y))
+    posterior.seed = 12  # of the draws; the fit's stays
+    posterior.save(tmp_path / "p.safetensors")
+    loaded = MetricBNN.load(tmp_path / "p.safetensors", untrained(regression))
+    assert loaded.settings == posterior.settings
+    assert all(getattr(loaded.settings, name) == value for name, value in settings.items())
+    assert loaded.seed == 12
+    # A file without them, as early versions wrote it, gets the defaults.
+    saved_settings = json.loads(metadata_of(tmp_path / "p.safetensors")["settings"])
+    del saved_settings["fit"]
+    for name in ("temperature", "minibatches", "energy_evals"):
+        del saved_settings["diagnostics"][name]
+    rewrite(tmp_path / "p.safetensors", settings=json.dumps(saved_settings | {"batch_size": 20}))
+    early = MetricBNN.load(tmp_path / "p.safetensors", untrained(regression))
+    assert (early.settings.batch_size, early.settings.seed, early.settings.n_particles) == (20, 12, 30)
+    assert early.diagnostics.energy_ratio_walk == posterior.diagnostics.energy_ratio_walk
+    torch.testing.assert_close(early.predictive_samples(regression.x, 3), loaded.predictive_samples(regression.x, 3))
+
+
+def test_numbers_of_numpy_are_saved_as_plain_ones(problem, quick, tmp_path):
+    settings = quick | {"n_particles": np.int64(8)}
+    posterior = MetricBNN(problem.map_fit.model, problem.likelihood, **settings).fit((problem.x, problem.y))
+    posterior.save(tmp_path / "p.safetensors")
+    assert MetricBNN.load(tmp_path / "p.safetensors", untrained(problem)).settings == posterior.settings
 
 
 def test_a_stretched_density_is_kept(problem, fitted, tmp_path):

@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fiberbnn import Gaussian, MetricBNN, WalkDivergedError, WalkSchedule, fit_map
+from fiberbnn import Energy, Gaussian, MetricBNN, Network, WalkDivergedError, WalkSchedule, fit_map
 from fiberbnn import posterior as posterior_module
+from fiberbnn.map import trained_on
 from fiberbnn.predictive import predictive_nll
 from fiberbnn.tuning import Trial, Tuning
 from tests.fiberbnn.conftest import TOO_SHORT
@@ -116,6 +117,41 @@ def test_a_prior_that_is_far_too_strong_is_weakened_by_another_fit(quick):
     torch.testing.assert_close(posterior.network.weights, ridge, rtol=1e-3, atol=1e-3)
     assert posterior.modes[0].energy.prior_precision == 1.0
     assert posterior.trajectory.map_energy == pytest.approx(float(posterior.modes[0].energy(ridge[None])), abs=0.01)
+
+
+@pytest.mark.parametrize("chosen", ["last_layer", lambda name, parameter: name.startswith("2")])
+def test_another_prior_of_a_subset_starts_from_the_minimum_over_the_subset(quick, chosen):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(3, 6), nn.Tanh(), nn.Linear(6, 1))
+    posterior = MetricBNN(model, Gaussian(NOISE), subset=chosen, prior_precision=1000.0, **quick).fit(TRAIN)
+    tuning = posterior.tune(VAL, prior_precisions=(2.0,), temperatures=(), noise_factors=())
+    assert tuning.best.prior_precision == posterior.prior_precision == 2.0
+    # Ridge regression on the features that stay as they are.
+    with torch.no_grad():
+        design = torch.cat([model[:2](TRAIN[0]), torch.ones(60, 1)], dim=1).double()
+    precision = design.T @ design / NOISE**2 + 2.0 * torch.eye(7)
+    ridge = torch.linalg.solve(precision, design.T @ TRAIN[1][:, 0].double() / NOISE**2)
+    torch.testing.assert_close(posterior.network.weights, ridge.float(), rtol=1e-4, atol=1e-4)
+    assert torch.equal(posterior.network.model[0].weight, model[0].weight)
+    assert posterior.modes[0].energy.prior_precision == 2.0
+
+
+def test_another_prior_with_refreshed_batch_norm_starts_from_a_minimum_with_its_own_statistics(quick):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(3, 6), nn.BatchNorm1d(6), nn.Tanh(), nn.Linear(6, 1)).eval()
+    posterior = MetricBNN(model, Gaussian(NOISE), batch_norm="refresh", **quick).fit(TRAIN)
+    trained = trained_on(posterior.modes[0].energy, 3.0)
+    network = Network(trained, batch_norm="refresh")
+    _, gradient = Energy(network, Gaussian(NOISE), *TRAIN, 3.0).value_and_grad(network.weights[None])
+    assert gradient.norm() < 0.1
+    # The running statistics are those of the hidden units over all data.
+    with torch.no_grad():
+        hidden = trained[0](TRAIN[0])
+    torch.testing.assert_close(trained[1].running_mean, hidden.mean(0))
+    torch.testing.assert_close(trained[1].running_var, hidden.var(0))
+    assert not torch.allclose(model[1].running_var, hidden.var(0), rtol=0.1)
 
 
 def test_priors_are_tuned_on_minibatches_and_subsets_too(quick):
