@@ -127,7 +127,7 @@ def warnings_of(d: Diagnostics) -> tuple[str, ...]:
             f"the posterior predicts worse than the MAP on the validation data (NLL {d.nll_latent:.3f} against "
             f"{d.nll_map:.3f}): do not use it as it is. Check prior_precision"
             + ("" if d.temperature == 1.0 else f", the temperature ({d.temperature:g})")
-            + " and the energy ratios."
+            + " and the energy ratios; tune(val_data) chooses a temperature."
         )
     if d.energy_ratio_latent > d.energy_ratio_walk + 0.3:
         as_well = d.nll_latent <= d.nll_walk + 0.02
@@ -147,8 +147,9 @@ def _why_hot(d: Diagnostics) -> str:
     """What heats a walk."""
     if d.minibatches is not False:
         return (
-            f"the noise of minibatches heats the walk (mean square velocity {d.heat:.2f}): raise batch_size, friction "
-            "or thermostat."
+            f"the noise of minibatches heats the walk (mean square velocity {d.heat:.2f}): raise batch_size, or the "
+            "friction or thermostat of WalkSettings. In a walk of a few dozen steps it can be what is left of the "
+            "drift: raise max_steps."
         )
     # All data give no such noise: it is energy that the walk started with, and has not lost yet.
     if d.energy_ratio_walk < 0.0:

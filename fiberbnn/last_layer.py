@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .batch import Inputs, call_arguments, concatenated, n_rows, outputs_from, split
+from .batch import Inputs, advising_on_integers, call_arguments, concatenated, n_rows, outputs_from, split
 
 BATCH_ROWS = 256  # of the pass that computes features
 
@@ -62,7 +62,8 @@ class Head:
                     calls.clear()
                     returned.clear()
                     args, kwargs = call_arguments(self.model, batch)
-                    outputs = outputs_from(self.model(*args, **kwargs), n_rows(batch))
+                    with advising_on_integers(batch):
+                        outputs = outputs_from(self.model(*args, **kwargs), n_rows(batch))
                     parts.append(self._checked(calls, returned, outputs))
         finally:
             for hook in hooks:

@@ -4,7 +4,7 @@ import copy
 import math
 import time
 from dataclasses import dataclass
-from typing import Never
+from typing import Literal, Never
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from .batch import Inputs, check_finite, moved, n_rows
 from .batch_norm import refreshed_statistics
 from .data import ExamplesInMemory
 from .energy import Energy, moved_targets
-from .likelihood import Likelihood
+from .likelihood import Likelihood, UnfittedGaussian, likelihood_of
 from .minibatch import MinibatchEnergy
 from .network import Network
 from .subset import raised_to_float32
@@ -53,7 +53,7 @@ def fit_map(
     model: nn.Module,
     x: Inputs,
     y: Tensor,
-    likelihood: Likelihood,
+    likelihood: Literal["classification"] | Likelihood,
     *,
     prior_precision: float = 1.0,
     max_steps: int = 20_000,
@@ -78,7 +78,7 @@ def fit_map(
         model: the module; it is copied, and its present weights are where training starts.
         x: inputs, N rows: [N, ...], or a mapping of names to such tensors.
         y: labels [N] int64, or targets [N, C].
-        likelihood: `Categorical()` or `Gaussian(noise_std)`.
+        likelihood: "classification", or `Categorical()`, `Gaussian(noise_std)` or `HeteroscedasticGaussian()`.
         prior_precision: of the Gaussian prior on each weight; not divided by N.
         max_steps: most L-BFGS iterations; full batches only.
         warmup_steps: steps of Adam; full batches only.
@@ -97,6 +97,7 @@ def fit_map(
         FloatingPointError: if training diverges.
     """
     start = time.perf_counter()
+    likelihood = _known(likelihood)
     if batch_size is None:
         if epochs is not None:
             raise ValueError("epochs are counted with minibatches only: give a batch_size too, or leave epochs out")
@@ -132,6 +133,15 @@ def fit_map(
         grad_evals=epochs + 1,  # the last one looks at the result
         converged=grad_norm < grad_tol,
     )
+
+
+def _known(likelihood: str | Likelihood) -> Likelihood:
+    """The likelihood, by its name where that says it all."""
+    if likelihood == "regression":
+        raise ValueError('training needs the noise of a regression: give Gaussian(noise_std) in place of "regression"')
+    found = likelihood_of(likelihood, None)
+    assert not isinstance(found, UnfittedGaussian)
+    return found
 
 
 def _checked_energy(

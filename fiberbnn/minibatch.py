@@ -6,7 +6,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from .batch import Inputs, advising_on_integers, check_finite, even_slices, n_rows, take, whole_size
+from .batch import Inputs, check_finite, even_slices, n_rows, take, whole_size
 from .batch_norm import check_rows
 from .cost import Cost
 from .data import Examples
@@ -62,9 +62,7 @@ class MinibatchEnergy:
             raise ValueError(f"batch_size must be from 1 to the {examples.n} training examples; got {batch_size}")
         if network.batch_norm == "refresh":
             check_rows(min(rows.stop - rows.start for rows in even_slices(examples.n, batch_size)))
-        x, y = next(examples.batches(batch_size))
-        with advising_on_integers(x):
-            check_data(network, likelihood, x, y, prior_precision)
+        check_data(network, likelihood, *next(examples.batches(batch_size)), prior_precision)
         self.network, self.likelihood, self.prior_precision = network, likelihood, float(prior_precision)
         self.examples, self.n, self.batch_size, self.seed = examples, examples.n, batch_size, seed
         self.control_variates, self.anchor, self.cost = control_variates, None, Cost()

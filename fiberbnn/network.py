@@ -15,7 +15,7 @@ from fiberbnn_kernels import MLPLayout, mlp_forward
 
 from . import batch_norm as norms
 from . import last_layer
-from .batch import Inputs, call_arguments, moved, n_rows, outputs_from, take
+from .batch import Inputs, advising_on_integers, call_arguments, moved, n_rows, outputs_from, take
 from .perceptron import ACTIVATIONS, layout_of
 from .plain_layers import PlainLayers, check_no_old_norms
 from .subset import Subset, chosen_parameters, raised_to_float32
@@ -200,7 +200,7 @@ class Network:
 
     def layout_for(self, x: Inputs) -> MLPLayout | None:
         """Return the layout if the network is a perceptron and x one tensor [N, D], as the operations on it need."""
-        return self.mlp_layout if isinstance(x, Tensor) and x.ndim == 2 else None
+        return self.mlp_layout if isinstance(x, Tensor) and x.ndim == 2 and x.is_floating_point() else None
 
     def check_weights(self, weights: Tensor) -> None:
         """Raise ValueError if `weights` is not [S, P] with S > 0."""
@@ -235,7 +235,8 @@ class Network:
 
     def _run(self, module: nn.Module, named: dict[str, Tensor], x: Inputs) -> Tensor:
         args, kwargs = call_arguments(module, x)
-        returned = functional_call(module, named, args, kwargs) if named else module(*args, **kwargs)
+        with advising_on_integers(x):
+            returned = functional_call(module, named, args, kwargs) if named else module(*args, **kwargs)
         return outputs_from(returned, n_rows(x))
 
     def _load(self, weights: Tensor) -> None:

@@ -16,6 +16,7 @@ from .data import Data, Examples, collect, examples_of
 from .diagnostics import Diagnostics
 from .latent import LatentSettings
 from .likelihood import Likelihood, UnfittedGaussian, from_dict, likelihood_of
+from .map import MapFit
 from .memory import bytes_of_fit, check_fits
 from .mode import Mode, ModeSettings, energy_of, fit_mode, gradients_on, networks_of, noise_of
 from .network import Network
@@ -35,8 +36,9 @@ class MetricBNN(Predictor):
     Our reading of "Walking on the Fiber" (arXiv 2512.01500); docs/method.md says what is the paper's.
 
     Args:
-        model: the trained module; it is copied, never changed. Or several of one architecture, trained apart: each
-            is a mode with a walk and a latent posterior of its own, and samples are drawn from all of them.
+        model: the trained module, or what `fit_map` returned; it is copied, never changed. Or several of one
+            architecture, trained apart: each is a mode with a walk and a latent posterior of its own, and samples are
+            drawn from all of them.
         likelihood: "classification" (logits), "regression", or a `Categorical`, `Gaussian` or
             `HeteroscedasticGaussian`.
         prior_precision: one over the variance of the Gaussian prior on each weight (weight decay of the summed loss).
@@ -64,7 +66,7 @@ class MetricBNN(Predictor):
 
     def __init__(
         self,
-        model: nn.Module | Sequence[nn.Module],
+        model: nn.Module | MapFit | Sequence[nn.Module | MapFit],
         likelihood: Literal["classification", "regression"] | Likelihood,
         *,
         prior_precision: float = 1.0,
@@ -84,7 +86,8 @@ class MetricBNN(Predictor):
         positive("temperature", temperature)
         if n_particles < 1 or (batch_size is not None and batch_size < 1):
             raise ValueError(f"n_particles and batch_size must be at least 1; got {n_particles} and {batch_size}")
-        networks = networks_of([model] if isinstance(model, nn.Module) else list(model), subset, batch_norm)
+        models = [model] if isinstance(model, (nn.Module, MapFit)) else list(model)
+        networks = networks_of([one.model if isinstance(one, MapFit) else one for one in models], subset, batch_norm)
         shares = shares_of_modes(mode_weights, len(networks))
         settings = ModeSettings(
             n_particles=n_particles, batch_size=batch_size, walk=walk or WalkSettings(),
@@ -169,7 +172,7 @@ class MetricBNN(Predictor):
             warnings.warn(text, stacklevel=3)
         return self
 
-    def diagnose(self, val_data: Data, n_samples: int = 200) -> Diagnostics:
+    def diagnose(self, val_data: Data, n_samples: int = 100) -> Diagnostics:
         """Return the diagnostics of walk and latent posterior, with predictions judged on held-out data.
 
         Args:

@@ -138,9 +138,10 @@ class Run:
         if adapt and info.acceptance is not None and self.settings.drift == "persistent":
             self.step_size.update(acceptance)
         bar.update()
-        bar.set_postfix(
-            energy_ratio=f"{self.history[-1][0]:.2f}", acceptance=f"{self.history[-1][1]:.2f}", refresh=False
-        )
+        # On minibatches few steps measure it: the last that did.
+        accepted = next((entry[1] for entry in reversed(self.history[-MEASURED_EVERY:]) if entry[1] == entry[1]), None)
+        shown = {} if accepted is None else {"acceptance": f"{accepted:.2f}"}
+        bar.set_postfix({"energy_ratio": f"{self.history[-1][0]:.2f}"} | shown, refresh=False)
         return energies
 
     def _record(self, energies: Tensor, acceptance: Tensor, failed: Tensor, heat: Tensor) -> None:

@@ -91,7 +91,7 @@ def load(path: str | os.PathLike[str], network: Network) -> tuple[dict[str, Tens
     if metadata["fingerprint"] != fingerprint(network):
         raise ValueError(
             f"{path} was saved for a model of another architecture: pass the model that it was fitted to "
-            f"(this one has {network.n_params} weights)"
+            f"(this one has {network.n_params} weights that are walked), with the subset of it, if there was one"
         )
     like = network.weights
     moved = {name: t.to(like) if t.is_floating_point() else t.to(like.device) for name, t in tensors.items()}

@@ -75,6 +75,8 @@ def names(monkeypatch, tmp_path) -> dict[str, Any]:
         "another_model": conv_net(1),
         "regressor": nn.Linear(3, 2),
         "two_headed": nn.Linear(3, 4),
+        "weight_decay": 0.1,
+        "n_train": 128,
     }
 
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from fiberbnn import Categorical, Energy, Gaussian, Network, fit_map
+from fiberbnn import Categorical, Energy, Gaussian, MetricBNN, Network, fit_map
+from tests.fiberbnn.conftest import make_mlp
 
 
 def ridge(x, y, noise_std, tau):
@@ -120,3 +121,16 @@ def test_progress_goes_to_stderr_only_if_asked(capsys):
     assert out == ""
     assert "MAP" in err
     assert "grad_norm" in err
+
+
+def test_a_classification_is_named_in_a_word_and_the_fit_is_a_model_for_the_posterior():
+    model = make_mlp(2, 4, 3)
+    x, y = torch.randn(20, 2), torch.arange(20) % 3
+    named, given = (fit_map(model, x, y, which, warmup_steps=20) for which in ("classification", Categorical()))
+    assert torch.equal(named.weights, given.weights)
+    with pytest.raises(ValueError, match=r"give Gaussian\(noise_std\)"):
+        fit_map(model, x, y.float()[:, None], "regression")
+    with pytest.raises(ValueError, match="likelihood must be"):
+        fit_map(model, x, y, "logits")
+    assert torch.equal(MetricBNN(named, "classification").network.weights, named.weights)
+    assert len(MetricBNN([named, given.model], "classification").networks) == 2

@@ -63,6 +63,25 @@ def test_outputs_that_are_no_rows_are_refused(forward, error, message):
         network(network.weights[None], torch.ones(6, 3))
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64])
+@pytest.mark.parametrize("options", [{}, {"subset": "last_layer"}, {"vectorize": True}])
+@pytest.mark.parametrize(
+    "model",
+    [nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2)), nn.Sequential(nn.Flatten(), nn.Linear(4, 2))],
+    ids=["perceptron", "module"],
+)
+def test_integers_for_a_model_of_floats_are_refused_in_words(model, options, dtype):
+    network, x = Network(model, **options), torch.ones(5, 4, dtype=dtype)
+    with pytest.raises(TypeError, match=rf"does not take integers for inputs \({dtype}\): convert them to float"):
+        network(network.weights[None], network.prepare(x))
+
+
+def test_integers_for_embeddings_are_right():
+    network = Network(nn.Sequential(nn.Embedding(9, 3), nn.Flatten(), nn.Linear(12, 2)))
+    x = torch.arange(8).view(2, 4)
+    assert torch.equal(network(network.weights[None], network.prepare(x))[0], network.model(x))
+
+
 def test_something_that_is_not_a_module_is_refused():
     with pytest.raises(TypeError, match=r"torch\.nn\.Module; got function"):
         Network(lambda x: x)
