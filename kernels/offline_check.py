@@ -6,32 +6,26 @@ Prints registers, stack, shared memory and local-memory instructions of each ker
 Exits with 1 if a limit is broken, with 2 if nothing could be compiled. Missing tools are reported.
 """
 
+import importlib
+import multiprocessing
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from itertools import islice, repeat
 from pathlib import Path
-from typing import Any
 
+import fiberbnn_kernels
+from fiberbnn_kernels.offline import KernelCase
+
+LOCAL = re.compile(r"\b(?:LDL|STL)\b")  # instructions that reach for memory of a thread's own: spilled registers
+LINE = "{:<44}{:>5}{:>7}{:>11}{:>7}{:>8}{:>7}{:>16}  {}"  # of the table
 # Shared memory one program may have, bytes. Triton does not check it when it compiles for an absent device.
 SHARED_LIMIT = {80: 163 << 10, 90: 227 << 10, 100: 227 << 10}
-
-
-@dataclass(frozen=True)
-class KernelCase:
-    """One kernel with its constants, as it is launched."""
-
-    name: str
-    kernel: Any
-    signature: dict[str, str]
-    constants: dict[str, int]
-    warps: int
-    divisible_by_16: tuple[str, ...]
-    wide_stores: bool = False
-    options: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -43,38 +37,15 @@ class Usage:
     registers: int | None = None
     stack: int | None = None
     local_accesses: int | None = None
+    loop_accesses: int | None = None
     wide_stores: int | None = None
 
 
 def cases() -> Iterator[KernelCase]:
-    """Yield every kernel of the package in every block it is launched with."""
-    from fiberbnn_kernels.philox import fused as philox
-
-    counter = {"seed": "i64", "first_step": "i32", "stream": "i32", "particle0": "i32"}
-    normal = {"out": "*fp32", "n_particles": "i32", "n_elements": "i32", **counter, "BLOCK": "constexpr"}
-    for block, warps in philox.BLOCKS:
-        for divisible in (("out", "n_elements"), ("out",)):
-            kind = "aligned" if "n_elements" in divisible else "ragged"
-            yield KernelCase(
-                f"philox_normal {kind} {block}",
-                philox.normal_kernel,
-                normal,
-                {"BLOCK": block},
-                warps,
-                divisible,
-                wide_stores=kind == "aligned",
-                options=philox.OPTIONS,
-            )
-    uniform = {"out": "*fp32", "n_particles": "i32", "seed": "i64", "step": "i32", "stream": "i32"}
-    yield KernelCase(
-        f"philox_uniform {philox.UNIFORM_BLOCK}",
-        philox.uniform_kernel,
-        {**uniform, "particle0": "i32", "BLOCK": "constexpr"},
-        {"BLOCK": philox.UNIFORM_BLOCK},
-        1,
-        ("out",),
-        options=philox.OPTIONS,
-    )
+    """Yield every kernel of the package as it is launched: what the operations' `offline.py` name."""
+    package = Path(fiberbnn_kernels.__file__).parent
+    for file in sorted(package.glob("*/offline.py")):
+        yield from importlib.import_module(f"fiberbnn_kernels.{file.parent.name}.offline").cases()
 
 
 def compile_case(case: KernelCase, arch: int, cuobjdump: str | None) -> Usage:
@@ -107,9 +78,29 @@ def compile_case(case: KernelCase, arch: int, cuobjdump: str | None) -> Usage:
         contracted,
         registers=_number(r"REG:(\d+)", resources),
         stack=_number(r"STACK:(\d+)", resources),
-        local_accesses=len(re.findall(r"\b(?:LDL|STL)\b", sass)),
+        local_accesses=len(LOCAL.findall(sass)),
+        loop_accesses=loop_accesses(sass),
         wide_stores=len(re.findall(r"\bSTG\.E\.128\b", sass)),
     )
+
+
+def loop_accesses(sass: str) -> int:
+    """Return the local-memory instructions in the shortest loop that holds most products of the assembly."""
+    lines = [(int(at, 16), text) for at, text in re.findall(r"/\*([0-9a-f]{4,})\*/\s+([^;]*);", sass)]
+    products = [at for at, text in lines if "FFMA" in text]
+    loops = []
+    for at, text in lines:
+        target = re.search(r"\bBRA\b.*?0x([0-9a-f]+)", text)
+        if target and int(target[1], 16) < at:
+            loops.append((int(target[1], 16), at))
+    most = [(a, b) for a, b in loops if 2 * sum(a <= at <= b for at in products) > len(products)]
+    first, last = min(most, key=lambda loop: loop[1] - loop[0], default=(0, -1))
+    return sum(first <= at <= last and bool(LOCAL.search(text)) for at, text in lines)
+
+
+def compile_numbered(number: int, arch: int, cuobjdump: str | None) -> Usage:
+    """Return what case `number` needs; a kernel itself cannot be sent to another process."""
+    return compile_case(next(islice(cases(), number, None)), arch, cuobjdump)
 
 
 def broken_limits(case: KernelCase, arch: int, usage: Usage) -> list[str]:
@@ -117,12 +108,14 @@ def broken_limits(case: KernelCase, arch: int, usage: Usage) -> list[str]:
     broken = []
     if usage.shared > SHARED_LIMIT[arch]:
         broken.append(f"{usage.shared} bytes of shared memory, the limit is {SHARED_LIMIT[arch]}")
-    if usage.contracted and not case.options.get("enable_fp_fusion", True):
+    if usage.contracted and case.bit_equal:
         broken.append(f"{usage.contracted} operations fused or free to be: bits would differ from the CPU's")
-    if usage.stack:
+    if (usage.stack or 0) > 4 * case.outside_loop:
         broken.append(f"{usage.stack} bytes of stack")
-    if usage.local_accesses:
+    if (usage.local_accesses or 0) > case.outside_loop:
         broken.append(f"{usage.local_accesses} local-memory instructions (spilled registers)")
+    if usage.loop_accesses:
+        broken.append(f"{usage.loop_accesses} local-memory instructions in the loop that does the work")
     if case.wide_stores and usage.wide_stores == 0:
         broken.append("no 16-byte stores")
     return broken
@@ -150,18 +143,20 @@ def main() -> int:
     if cuobjdump is None:
         print("no cuobjdump found: registers, stack, spills and store widths are NOT checked")
     header = ("kernel", "sm", "warps", "registers", "stack", "shared", "local", "16-byte stores", "verdict")
-    print("{:<26}{:>5}{:>7}{:>11}{:>7}{:>8}{:>7}{:>16}  {}".format(*header))
-    failures = 0
-    for case in cases():
-        for arch in SHARED_LIMIT:
-            usage = compile_case(case, arch, cuobjdump)
+    print(LINE.format(*header))
+    failures, every = 0, list(cases())
+    wanted = [(number, arch) for number in range(len(every)) for arch in SHARED_LIMIT]
+    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
+        usages = pool.map(compile_numbered, *zip(*wanted, strict=True), repeat(cuobjdump), chunksize=len(SHARED_LIMIT))
+        for (number, arch), usage in zip(wanted, usages, strict=True):
+            case = every[number]
             broken = broken_limits(case, arch, usage)
             failures += bool(broken)
             shown = ("-" if v is None else v for v in (usage.registers, usage.stack))
             tail = ("-" if v is None else v for v in (usage.local_accesses, usage.wide_stores))
             row = (case.name, arch, case.warps, *shown, usage.shared, *tail, "; ".join(broken) or "ok")
-            print("{:<26}{:>5}{:>7}{:>11}{:>7}{:>8}{:>7}{:>16}  {}".format(*row))
-    print(f"{failures} broken" if failures else "all limits hold")
+            print(LINE.format(*row))
+    print(f"{failures} broken" if failures else f"all limits hold ({len(wanted)} compilations)")
     return int(failures > 0)
 
 

@@ -1,17 +1,12 @@
 """How the counter-based numbers reach torch: operators, the compiler, the choice of implementation."""
 
-import os
-import subprocess
-import sys
-from importlib.util import find_spec
-from pathlib import Path
-
 import pytest
 import torch
 from torch import Tensor
 
 from fiberbnn_kernels import philox_normal, philox_uniform
 from fiberbnn_kernels.philox import api
+from tests.kernels.processes import run_python
 
 
 def test_operators_are_registered_soundly() -> None:
@@ -73,31 +68,3 @@ else:
     raise AssertionError("fused ran without Triton")
 """
     run_python("-c", script)
-
-
-def test_importing_the_package_does_not_import_kernels() -> None:
-    run_python("-c", "import sys, fiberbnn_kernels; assert 'fiberbnn_kernels.philox.fused' not in sys.modules")
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed")
-def test_fused_kernels_in_the_interpreter() -> None:
-    """The interpreter must be chosen before Triton is imported: a process of their own."""
-    tests = Path(__file__).with_name("test_philox_fused.py")
-    report = run_python("-m", "pytest", "-q", "-p", "no:cacheprovider", str(tests), TRITON_INTERPRET="1")
-    assert " passed" in report
-    assert "skipped" not in report
-
-
-def run_python(*arguments: str, **environment: str) -> str:
-    """Run Python with this process's import path; fail with its output if it fails."""
-    path = os.pathsep.join(p for p in sys.path if p)
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **environment},
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout

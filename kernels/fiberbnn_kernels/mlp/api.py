@@ -26,7 +26,7 @@ def mlp_forward(weights: Tensor, x: Tensor, layout: MLPLayout, *, impl: Impl = "
         ValueError: if shapes, dtypes or devices disagree, or a gradient is asked for.
         RuntimeError: if `impl` is "fused".
     """
-    _check(weights, x, layout, impl)
+    check(weights, x, layout, impl)
     return reference.mlp_forward(weights, x, layout)
 
 
@@ -60,7 +60,7 @@ def mlp_nll_and_grad(
             not positive and finite, or a gradient is asked for.
         RuntimeError: if `impl` is "fused", or a label is out of range.
     """
-    _check(weights, x, layout, impl)
+    check(weights, x, layout, impl)
     n_rows, n_out = x.shape[0], layout.widths[-1]
     if likelihood not in get_args(Likelihood):
         raise ValueError(f"likelihood must be one of {get_args(Likelihood)}; got {likelihood!r}")
@@ -76,7 +76,8 @@ def mlp_nll_and_grad(
     return reference.mlp_nll_and_grad(weights, x, y, layout, likelihood=likelihood, noise_precision=noise_precision)
 
 
-def _check(weights: Tensor, x: Tensor, layout: MLPLayout, impl: str) -> None:
+def check(weights: Tensor, x: Tensor, layout: MLPLayout, impl: str) -> None:
+    """Raise if weights [K, P] and inputs [N, D] do not fit the layout, or `impl` is not to be had."""
     if impl not in get_args(Impl):
         raise ValueError(f"impl must be one of {get_args(Impl)}; got {impl!r}")
     if impl == "fused":

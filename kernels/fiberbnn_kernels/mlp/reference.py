@@ -94,7 +94,7 @@ class _Kept(threading.local):
 _kept = _Kept()
 
 
-def _workspace(layout: MLPLayout, plan: BlockPlan, like: Tensor) -> _Workspace:
+def workspace(layout: MLPLayout, plan: BlockPlan, like: Tensor) -> _Workspace:
     """Return a workspace, on the CPU a kept one; elsewhere the caching allocator serves as well."""
     if like.device.type != "cpu" or type(like) is not Tensor:
         return _Workspace(layout, plan, like)
@@ -110,11 +110,12 @@ def _workspace(layout: MLPLayout, plan: BlockPlan, like: Tensor) -> _Workspace:
     return space
 
 
-def _blocks(total: int, size: int) -> Iterator[slice]:
+def blocks(total: int, size: int) -> Iterator[slice]:
+    """Yield slices of `size` that make up `total`; the last may be shorter."""
     return (slice(start, min(start + size, total)) for start in range(0, total, size))
 
 
-def _with_ones(x: Tensor) -> Tensor:
+def with_ones(x: Tensor) -> Tensor:
     """Transpose the inputs [N, D] to [D + 1, N], the last row ones."""
     ones_below = x.new_ones(x.shape[1] + 1, x.shape[0])
     ones_below[:-1] = x.T
@@ -129,12 +130,12 @@ def mlp_forward(weights: Tensor, x: Tensor, layout: MLPLayout, *, block_bytes: i
     """Return the outputs [S, N, C] of the perceptron for each weight vector; see `api.mlp_forward`."""
     n_samples, n_rows = weights.shape[0], x.shape[0]
     plan = plan_blocks(layout, n_samples, n_rows, x.element_size(), _budget(x, block_bytes))
-    space = _workspace(layout, plan, x)
+    space = workspace(layout, plan, x)
     out = x.new_empty(n_samples, n_rows, layout.widths[-1])
-    x_ones = _with_ones(x)
-    for particles in _blocks(n_samples, plan.particles):
+    x_ones = with_ones(x)
+    for particles in blocks(n_samples, plan.particles):
         block = space.weights(weights[particles])
-        for rows in _blocks(n_rows, plan.rows):
+        for rows in blocks(n_rows, plan.rows):
             out[particles, rows] = space.forward(block, x_ones[:, rows])[0].mT
     return out
 
@@ -152,15 +153,15 @@ def mlp_nll_and_grad(
     """Return the NLL [K] and its gradient [K, P]; see `api.mlp_nll_and_grad`."""
     n_particles, n_rows = weights.shape[0], x.shape[0]
     plan = plan_blocks(layout, n_particles, n_rows, x.element_size(), _budget(x, block_bytes))
-    space = _workspace(layout, plan, x)
+    space = workspace(layout, plan, x)
     nll, grad = x.new_zeros(n_particles), torch.empty_like(weights, memory_format=torch.contiguous_format)
-    x_ones, target = _with_ones(x), _transposed_target(y, x, layout, likelihood)
+    x_ones, target = with_ones(x), _transposed_target(y, x, layout, likelihood)
 
-    for particles in _blocks(n_particles, plan.particles):
+    for particles in blocks(n_particles, plan.particles):
         block = space.weights(weights[particles])
         grads = [torch.empty_like(w) for w in block]
         k = block[0].shape[0]
-        for rows in _blocks(n_rows, plan.rows):
+        for rows in blocks(n_rows, plan.rows):
             delta, inputs, saved = space.forward(block, x_ones[:, rows])
             if likelihood == "categorical":
                 nll[particles] += _categorical_(delta, y[rows], target[:, rows])

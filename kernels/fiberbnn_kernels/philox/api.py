@@ -44,7 +44,7 @@ def philox_normal(
 
     Source: Salmon, Moraes, Dror and Shaw (2011), doi:10.1145/2063384.2063405.
     """
-    _check_counter(seed, step, 1, stream, particle0, n_particles, n_elements, dtype)
+    check_counter(seed, step, 1, stream, particle0, n_particles, n_elements, dtype)
     place = torch.empty(0, device=device).device
     fused = choose_fused(impl, place)
     return _normal_op(n_particles, n_elements, seed, step, 1, stream, particle0, place, fused)[0].to(dtype)
@@ -84,7 +84,7 @@ def philox_normal_steps(
     if steps.step != 1:
         raise ValueError(f"steps must follow one another; got {steps}")
     first, count = steps.start, len(steps)
-    _check_counter(seed, first, count, stream, particle0, n_particles, n_elements, dtype)
+    check_counter(seed, first, count, stream, particle0, n_particles, n_elements, dtype)
     place = torch.empty(0, device=device).device
     fused = choose_fused(impl, place)
     draws = _normal_op(n_particles, n_elements, seed, first, count, stream, particle0, place, fused)
@@ -120,7 +120,7 @@ def philox_uniform(
         ValueError: as `philox_normal`.
         RuntimeError: as `philox_normal`.
     """
-    _check_counter(seed, step, 1, stream, particle0, n_particles, 1, dtype)
+    check_counter(seed, step, 1, stream, particle0, n_particles, 1, dtype)
     if dtype not in (torch.float32, torch.float64):
         raise ValueError(f"uniform numbers come as float32 or float64; got {dtype}")
     place = torch.empty(0, device=device).device
@@ -192,7 +192,7 @@ def _(n_particles: int, seed: int, step: int, stream: int, particle0: int, devic
     return torch.empty(n_particles, device=device)
 
 
-def _check_counter(
+def check_counter(
     seed: int,
     first_step: int,
     n_steps: int,
@@ -202,6 +202,7 @@ def _check_counter(
     n_elements: int,
     dtype: torch.dtype,
 ) -> None:
+    """Raise ValueError if a number is out of its range, or the dtype is no float type; see `philox_normal`."""
     if not 0 <= seed < SEED_END:
         raise ValueError(f"seed must be from 0 to 2^63 - 1; got {seed}")
     if first_step < 0 or first_step + n_steps > WORD_END:

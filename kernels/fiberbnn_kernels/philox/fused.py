@@ -52,6 +52,21 @@ def _box_muller(radius_word, angle_word):
     return radius * cos, radius * sin
 
 
+@triton.jit
+def normals4(quad, particle, step, stream, seed):
+    """Return the normals of a block of quads, four to each, in the order of elements: element 4 q + i of quad q.
+
+    Particle, step and stream are numbers or blocks like `quad`; they may be negative by overflow, the words are right.
+    """
+    zero = (quad * 0).to(tl.uint32)
+    particle = (zero + particle).to(tl.uint32)
+    step = (zero + step).to(tl.uint32)
+    w0, w1, w2, w3 = tl.philox(seed, quad.to(tl.uint32), particle, step, (zero + stream).to(tl.uint32))
+    n0, n1 = _box_muller(w0, w1)
+    n2, n3 = _box_muller(w2, w3)
+    return tl.reshape(tl.join(tl.join(n0, n2), tl.join(n1, n3)), (4 * quad.shape[0],))
+
+
 @triton.jit(do_not_specialize=_RUNTIME)
 def normal_kernel(
     out,
@@ -69,12 +84,9 @@ def normal_kernel(
     block = tl.program_id(0) % blocks_in_row
     quad = block * BLOCK + tl.arange(0, BLOCK)
     zero = (quad * 0).to(tl.uint32)
-    particle = (zero + particle0 + row % n_particles).to(tl.uint32)
-    step = (zero + first_step + row // n_particles).to(tl.uint32)
-    w0, w1, w2, w3 = tl.philox(seed, quad.to(tl.uint32), particle, step, (zero + stream).to(tl.uint32))
-    n0, n1 = _box_muller(w0, w1)
-    n2, n3 = _box_muller(w2, w3)
-    normals = tl.reshape(tl.join(tl.join(n0, n2), tl.join(n1, n3)), (4 * BLOCK,))
+    particle = zero + particle0 + row % n_particles
+    step = zero + first_step + row // n_particles
+    normals = normals4(quad, particle, step, stream, seed)
     element = block.to(tl.int64) * 4 * BLOCK + tl.arange(0, 4 * BLOCK)
     tl.store(out + row.to(tl.int64) * n_elements + element, normals, mask=element < n_elements)
 

@@ -1,0 +1,5 @@
+"""Many steps of the walk of a multilayer perceptron at once."""
+
+from .api import MLPWalk, mlp_walk
+
+__all__ = ["MLPWalk", "mlp_walk"]

@@ -1,0 +1,49 @@
+"""The walk's kernel as it is launched, for compilation without a GPU."""
+
+from collections.abc import Iterator
+
+from ..offline import KernelCase
+from . import fused
+from .table import LAUNCHES, Size
+
+_TENSORS = (
+    "particles", "velocity", "energy", "grad", "x", "y", "scale", "place", "work", "out_particles", "out_velocity",
+    "out_energy", "out_grad", "snapshots", "snapshot_energy", "acceptance", "moved", "heat",
+)  # fmt: skip
+_FLOATS = (
+    "noise_precision", "nll_constant", "prior_precision", "half_step", "decay", "spread", "energy_error_limit",
+)  # fmt: skip
+
+
+def cases() -> Iterator[KernelCase]:
+    """Yield every launch with the activation that needs most, and one with each activation and likelihood."""
+    for (n_hidden, width), launch in LAUNCHES.items():
+        for inputs in launch.inputs:
+            yield _case(Size(n_hidden, inputs, width), "gelu", True)
+    for activation in ("tanh", "relu", "silu"):
+        yield _case(Size(2, 16, 32), activation, True)
+    yield _case(Size(2, 16, 32), "tanh", False)
+
+
+def _case(size: Size, activation: str, categorical: bool) -> KernelCase:
+    launch = LAUNCHES[size.n_hidden, size.width]
+    kinds = {"y": "*i64" if categorical else "*fp32", "place": "*i32", "moved": "*i8", "seed": "i64"}
+    constants = {
+        "HIDDEN": size.n_hidden, "IN": size.inputs, "WIDTH": size.width, "OUT": size.outputs, "PADDED": size.n_params,
+        "BM": launch.rows, "FB": launch.flat, "ACT": activation, "CATEGORICAL": categorical,
+    }  # fmt: skip
+    signature = {}
+    for name in fused.walk_kernel.arg_names:
+        usual = "*fp32" if name in _TENSORS else "fp32" if name in _FLOATS else "i32"
+        signature[name] = "constexpr" if name in constants else kinds.get(name, usual)
+    likelihood = "classes" if categorical else "gaussian"
+    return KernelCase(
+        f"mlp_walk {size.inputs}{f'-{size.width}' * size.n_hidden} {activation} {likelihood}",
+        fused.walk_kernel,
+        signature,
+        constants,
+        launch.warps,
+        (*_TENSORS, "row"),
+        options=fused.OPTIONS,
+        outside_loop=20,
+    )

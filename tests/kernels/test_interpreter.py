@@ -1,0 +1,33 @@
+"""Every fused kernel in Triton's interpreter, and the package where there is no Triton."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from tests.kernels.processes import run_python
+
+FUSED = sorted(Path(__file__).parent.glob("test_*_fused.py"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed")
+@pytest.mark.parametrize("tests", FUSED, ids=lambda path: path.stem)
+def test_fused_kernels_in_the_interpreter(tests: Path, tmp_path: Path) -> None:
+    """It must be chosen before Triton is imported: a process of its own, with nothing compiled before."""
+    report = run_python(
+        "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not gpu", str(tests),
+        TRITON_INTERPRET="1", TRITON_CACHE_DIR=str(tmp_path),
+    )  # fmt: skip
+    assert " passed" in report
+    assert "skipped" not in report
+
+
+def test_importing_the_package_needs_no_triton_and_imports_no_kernels() -> None:
+    script = """
+import sys
+sys.modules["triton"] = None  # as if it were not installed
+import fiberbnn_kernels
+assert not [name for name in sys.modules if name.startswith("fiberbnn_kernels") and "fused" in name]
+"""
+    run_python("-c", script)

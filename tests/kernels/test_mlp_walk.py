@@ -1,0 +1,222 @@
+"""Many steps of a perceptron's walk: the reference against the library's walk, and how it reaches torch."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from fiberbnn import walk
+from fiberbnn.energy import Energy
+from fiberbnn.likelihood import Categorical, Gaussian
+from fiberbnn.network import Network
+from fiberbnn.streams import Stream
+from fiberbnn.walk_state import WalkSettings, WalkState
+from fiberbnn_kernels import MLPLayout
+from fiberbnn_kernels.mlp_walk import MLPWalk, api, mlp_walk, table
+
+SETTINGS = WalkSettings(friction=0.4, energy_error_limit=5.0)
+LAYOUT = MLPLayout((3, 7, 5, 2), "silu")
+SEED = 2**40 + 5
+
+
+def make_energy(likelihood: str, dtype: torch.dtype, n_rows: int = 41) -> Energy:
+    """The energy of random data, on the library's side."""
+    generator = torch.Generator().manual_seed(3)
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        model = nn.Sequential(nn.Linear(3, 7), nn.SiLU(), nn.Linear(7, 5), nn.SiLU(), nn.Linear(5, 2)).to(dtype)
+    x = torch.randn(n_rows, 3, generator=generator, dtype=dtype)
+    if likelihood == "categorical":
+        return Energy(Network(model), Categorical(), x, torch.randint(2, (n_rows,), generator=generator), 1.5)
+    y = torch.randn(n_rows, 2, generator=generator, dtype=dtype)
+    return Energy(Network(model), Gaussian(4.0), x, y, 1.5)
+
+
+def walk_with_op(state: WalkState, energy: Energy, **changes: object) -> MLPWalk:
+    likelihood = energy.likelihood
+    arguments = {
+        "likelihood": likelihood.kind, "prior_precision": energy.prior_precision,
+        "noise_precision": likelihood.precision if isinstance(likelihood, Gaussian) else 1.0,
+        "scale": scale_of(energy), "step_size": 0.3, "friction": SETTINGS.friction,
+        "energy_error_limit": SETTINGS.energy_error_limit, "n_steps": 6, "seed": SEED, "step0": state.time,
+        "refresh_stream": Stream.REFRESH, "revive_stream": Stream.REVIVE, **changes,
+    }  # fmt: skip
+    tensors = (state.particles, state.velocity, state.energy, state.grad)
+    return mlp_walk(*tensors, energy.x, energy.y, LAYOUT, **arguments)
+
+
+def scale_of(energy: Energy) -> Tensor:
+    n = energy.network.n_params
+    return torch.linspace(0.1, 0.5, n, dtype=energy.network.weights.dtype)
+
+
+def start(energy: Energy, n_particles: int = 5, particle0: int = 0) -> WalkState:
+    weights = energy.network.weights
+    return walk.init(weights, energy, SETTINGS, n_particles=n_particles, seed=SEED, particle0=particle0)
+
+
+@pytest.mark.parametrize("likelihood", ["categorical", "gaussian"])
+@pytest.mark.parametrize("step_size", [0.05, 1.2])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-4)])
+def test_it_is_the_walk_step_by_step(likelihood: str, step_size: float, dtype: torch.dtype, tolerance: float) -> None:
+    """Long steps are undone: that is in it too."""
+    energy = make_energy(likelihood, dtype)
+    state = start(energy, particle0=7)
+    ours = walk_with_op(state, energy, step_size=step_size, particle0=7, store_every=2, n_steps=8)
+    moved = []
+    for t in range(8):
+        state, info = walk.step(
+            state, energy, SETTINGS, scale=scale_of(energy), step_size=step_size, seed=SEED, particle0=7
+        )
+        moved.append(info.moved)
+        torch.testing.assert_close(ours.acceptance[t], info.acceptance, rtol=0, atol=tolerance)
+        torch.testing.assert_close(ours.heat[t], info.heat, rtol=tolerance, atol=tolerance)
+        if t % 2:
+            torch.testing.assert_close(ours.snapshots[t // 2], state.particles, rtol=tolerance, atol=tolerance)
+            torch.testing.assert_close(ours.snapshot_energy[t // 2], state.energy, rtol=tolerance, atol=0)
+    assert torch.equal(ours.moved, torch.stack(moved))
+    assert bool(ours.moved.all()) == (step_size < 0.1)
+    for name in ("particles", "velocity", "energy", "grad"):
+        theirs = getattr(state, name)
+        torch.testing.assert_close(getattr(ours, name), theirs, rtol=tolerance, atol=tolerance * float(theirs.std()))
+
+
+def test_cut_anywhere_it_is_the_same_walk() -> None:
+    energy = make_energy("gaussian", torch.float64)
+    whole = walk_with_op(start(energy), energy, n_steps=6, store_every=3, step_size=1.2)
+    assert not whole.moved.all()
+    first = walk_with_op(start(energy), energy, n_steps=4, store_every=3, step_size=1.2)
+    state = WalkState(*first[:4], time=4, added_friction=torch.zeros(5))
+    last = walk_with_op(state, energy, n_steps=2, step_size=1.2)
+    assert torch.equal(last.particles, whole.particles)
+    assert torch.equal(torch.cat((first.moved, last.moved)), whole.moved)
+    assert torch.equal(first.snapshots, whole.snapshots[:1])
+    assert last.snapshots.shape == (0, 5, energy.network.n_params)
+    assert torch.equal(whole.snapshots[-1], whole.particles)
+    chunks = [
+        walk_with_op(start(energy, n, p), energy, n_steps=6, step_size=1.2, particle0=p) for n, p in ((2, 0), (3, 2))
+    ]
+    torch.testing.assert_close(torch.cat([c.velocity for c in chunks]), whole.velocity, rtol=1e-12, atol=1e-12)
+
+
+def test_undone_steps_leave_the_particle_and_give_it_the_revived_velocity() -> None:
+    from fiberbnn_kernels import philox_normal
+
+    energy = make_energy("categorical", torch.float32)
+    state = start(energy)
+    ours = walk_with_op(state, energy, n_steps=1, step_size=200.0, particle0=3)
+    assert not ours.moved.any()
+    for name in ("particles", "energy", "grad"):
+        assert torch.equal(getattr(ours, name), getattr(state, name))
+    noise = philox_normal(*state.velocity.shape, seed=SEED, step=0, stream=Stream.REVIVE, particle0=3)
+    assert torch.equal(ours.velocity, noise)
+
+
+def test_operator_is_registered_soundly() -> None:
+    energy = make_energy("categorical", torch.float32)
+    state = start(energy, 2)
+    arguments = (
+        state.particles, state.velocity, state.energy, state.grad, energy.x, energy.y, scale_of(energy),
+        torch.tensor(0.1, dtype=torch.float64), list(LAYOUT.widths), LAYOUT.activation, "categorical", 1.0, 1.5, 0.4,
+        5.0, 3, SEED, 0, 1, 4, 0, 2, "reference",
+    )  # fmt: skip
+    assert set(torch.library.opcheck(api._walk_op, arguments).values()) == {"SUCCESS"}
+
+
+def test_compiles_without_a_break_and_without_a_graph_for_every_step_size() -> None:
+    energy = make_energy("gaussian", torch.float32)
+    state = start(energy, 2)
+    graphs = 0
+
+    def counting(graph: torch.fx.GraphModule, _: list[Tensor]) -> torch.fx.GraphModule:
+        nonlocal graphs
+        graphs += 1
+        return graph
+
+    def two_steps(particles: Tensor, step_size: Tensor) -> Tensor:
+        return walk_with_op(state._replace(particles=particles), energy, n_steps=2, step_size=step_size).particles
+
+    compiled = torch.compile(two_steps, fullgraph=True, backend=counting)
+    for h in (0.1, 0.2, 0.3):
+        size = torch.tensor(h, dtype=torch.float64)
+        assert torch.equal(compiled(state.particles, size), two_steps(state.particles, size))
+    assert graphs == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"n_steps": 0}, "n_steps must"),
+        ({"store_every": -1}, "store_every at least"),
+        ({"prior_precision": 0.0}, "prior_precision must"),
+        ({"energy_error_limit": float("nan")}, "energy_error_limit must"),
+        ({"likelihood": "poisson"}, "likelihood must"),
+        ({"likelihood": "gaussian"}, "y must"),
+        ({"step_size": -0.1}, "step_size must"),
+        ({"friction": float("inf")}, "friction must"),
+        ({"scale": torch.ones(3)}, "scale must"),
+        ({"seed": -1}, "seed must"),
+        ({"step0": 2**32 - 1}, "steps must"),
+        ({"revive_stream": -1}, "stream must"),
+        ({"impl": "triton"}, "impl must"),
+    ],
+)
+def test_bad_input_is_refused_in_words(change: dict[str, object], message: str) -> None:
+    energy = make_energy("categorical", torch.float32)
+    with pytest.raises(ValueError, match=message):
+        walk_with_op(start(energy), energy, **change)
+
+
+def test_tensors_that_do_not_fit_are_refused_in_words() -> None:
+    energy = make_energy("categorical", torch.float32)
+    state = start(energy)
+    with pytest.raises(ValueError, match="velocity must"):
+        walk_with_op(state._replace(velocity=state.velocity[:2]), energy)
+    with pytest.raises(ValueError, match="energy must"):
+        walk_with_op(state._replace(energy=state.energy.double()), energy)
+    with pytest.raises(ValueError, match="no autograd formula"):
+        walk_with_op(state._replace(grad=state.grad.clone().requires_grad_()), energy)
+
+
+def test_fused_says_why_it_cannot_run() -> None:
+    energy = make_energy("categorical", torch.float64)
+    with pytest.raises(RuntimeError, match="float32 only"):
+        walk_with_op(start(energy), energy, impl="fused")
+    if not torch.cuda.is_available():
+        energy = make_energy("categorical", torch.float32)
+        with pytest.raises(RuntimeError, match="cannot run: "):
+            walk_with_op(start(energy), energy, impl="fused")
+
+
+def test_table_takes_what_fits() -> None:
+    for widths, size in {
+        (2, 16, 16, 2): (2, 16, 16),
+        (14, 50, 2): (1, 16, 64),
+        (17, 33, 20, 3): (2, 32, 64),
+        (64, 64, 64, 64, 16): (3, 64, 64),
+        (1, 100, 1): (1, 16, 128),
+        (2, 60, 4, 4, 2): (3, 64, 64),
+    }.items():
+        assert table.padded(MLPLayout(widths))[:3] == size
+        assert all(table.launch_for(MLPLayout(widths), sm) for sm in table.ARCHITECTURES)
+        assert table.why_not_in_table(MLPLayout(widths), 1000, 90) is None
+    for widths in ((2, 2), (65, 8, 2), (2, 65, 65, 2), (2, 129, 2), (2, 8, 17), (2, 8, 8, 8, 8, 2)):
+        assert "no launch for widths" in table.why_not_in_table(MLPLayout(widths), 10, 90)
+        assert table.launch_for(MLPLayout(widths), 90) is None
+    assert "compute capability 7.0" in table.why_not_in_table(LAYOUT, 10, 70)
+    assert "too many data" in table.why_not_in_table(LAYOUT, 1 << 27, 90)
+
+
+@pytest.mark.parametrize("widths", [(2, 16, 16, 2), (3, 7, 5, 2), (17, 33, 20, 9, 3), (1, 1, 1)])
+def test_places_put_the_weights_into_the_corners_of_padded_ones(widths: tuple[int, ...]) -> None:
+    layout = MLPLayout(widths)
+    place = table.places(layout, layout.n_params + 5, torch.device("cpu"))
+    wide = table.padded(layout).layout
+    flat = torch.arange(1.0, layout.n_params + 1)
+    spread = torch.zeros(wide.n_params)
+    spread[place[: layout.n_params].long()] = flat
+    for small, large in zip(layout.layers(), wide.layers(), strict=True):
+        matrix = spread[large.weight : large.bias].view(large.n_out, large.n_in)
+        assert torch.equal(matrix[: small.n_out, : small.n_in].flatten(), flat[small.weight : small.bias])
+        bias = spread[large.bias : large.bias + large.n_out]
+        assert torch.equal(bias[: small.n_out], flat[small.bias : small.bias + small.n_out])
+    assert spread.count_nonzero() == layout.n_params
