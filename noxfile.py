@@ -1,4 +1,4 @@
-"""The project's commands: `nox -s bench`, `tests`, `lint`, `typecheck`, `kernels`, `reference`.
+"""The project's commands: `nox -s bench`, `speed`, `tests`, `lint`, `typecheck`, `kernels`, `reference`.
 
 Everything that needs torch shares one environment, made by the session `env` (its CUDA libraries take
 gigabytes); `lint` needs ruff alone. Dependencies are those of pyproject.toml. Arguments after `--` are passed
@@ -55,6 +55,15 @@ def tests(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Run a benchmark and make its table and figures; `nox -s bench -- --help` lists the configurations."""
     run(session, "bench/run.py", *session.posargs)
+
+
+@nox.session(venv_backend="none", requires=["env"])
+def speed(session: nox.Session) -> None:
+    """Time the operations against other ways of doing the same, one thread; results/speed/ holds JSON and a table."""
+    folder = Path("results/speed")
+    folder.mkdir(parents=True, exist_ok=True)
+    options = ("-o", "python_files=bench_*.py", f"--benchmark-json={folder}/times.json", f"--table={folder}/table.md")
+    run(session, "-m", "pytest", "bench/speed", "-q", *options, *session.posargs, OMP_NUM_THREADS="1")
 
 
 @nox.session(venv_backend="none", requires=["env"])
