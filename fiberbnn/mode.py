@@ -175,6 +175,7 @@ def _warn_unless_at_minimum(energy: AnyEnergy, seed: int) -> None:
         warnings.warn(
             f"the model is not at a minimum of its energy (gradient norm {float(torch.linalg.norm(gradient)):.2g}, "
             f"about {gain:.1f} nats above one): train it further with the same prior, for example by "
-            f"model = fiberbnn.fit_map(model, x, y, {energy.likelihood}, prior_precision={energy.prior_precision:g}).model",
+            f"model = fiberbnn.fit_map(model, x, y, {energy.likelihood}, "
+            f"prior_precision={energy.prior_precision:g}).model",
             stacklevel=5,  # whoever called `fit` of MetricBNN
         )
