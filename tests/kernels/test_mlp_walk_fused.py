@@ -28,7 +28,7 @@ SIZES = [
     ((2, 16, 16, 2), "gelu", "categorical", 2, 64),
     ((20, 18, 30, 17, 16), "relu", "gaussian", 2, 19),
     ((5, 9, 7, 11, 4), "silu", "categorical", 2, 33),
-    ((9, 70, 2), "gelu", "gaussian", 2, 17),
+    ((9, 60, 2), "gelu", "gaussian", 2, 17),
     ((1, 1, 1), "tanh", "gaussian", 1, 1),
     ((3, 5, 1), "relu", "categorical", 3, 31),
     ((3, 5, 2), "tanh", "gaussian", 2, 40),
