@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from tqdm import tqdm
 
 from fiberbnn import AutoencoderSettings, Categorical, ClassPredictive, LatentSettings, MetricBNN, WalkSchedule
-from fiberbnn.prediction import Averaging
+from fiberbnn.averaging import Averaging
 
 BATCH_SIZE = 100
 Predict = Callable[[Tensor], ClassPredictive]

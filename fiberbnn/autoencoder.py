@@ -12,13 +12,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from fiberbnn_kernels import philox_normal, philox_uniform
 
 from .any_energy import AnyEnergy
 from .basis import CHUNK_BYTES, Basis
 from .batch import Inputs
+from .progress import progress
 from .streams import Stream
 
 
@@ -170,7 +170,7 @@ def fit_autoencoder(
     history: list[dict[str, float]] = []
     # Steps at the constant rate; as many as are wanted, until the loss says that it is enough.
     end = settings.max_steps
-    with tqdm(total=end, desc="latent", disable=not progress_bar) as bar:
+    with progress("latent", total=end, shown=progress_bar) as bar:
         while len(history) < end:
             t = len(history)
             if end == settings.max_steps and _is_enough(history, settings):

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fiberbnn_kernels import decode
+
 # Weights are gone through in pieces of this many bytes per sample set, so that no second copy of them is made.
 CHUNK_BYTES = 1 << 26
 
@@ -80,7 +82,7 @@ class Basis:
 
     def decode(self, coefficients: Tensor) -> Tensor:
         """Return the weights of coefficients [S, r], [S, P]."""
-        return torch.addmm(self.offset, coefficients, self.directions.T)
+        return decode(self.offset, self.directions, coefficients)
 
 
 def _pieces(n_params: int, n_samples: int) -> Iterator[slice]:

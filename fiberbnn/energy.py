@@ -2,19 +2,19 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Self
+from typing import Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor
 from torch.func import vmap
 
-from fiberbnn_kernels import mlp_nll_and_grad
+from fiberbnn_kernels import MLPLayout, mlp_nll_and_grad, squared_norms
 
 from .batch import Inputs, check_finite, moved, n_rows, take
 from .cost import Cost
 from .likelihood import Categorical, Gaussian, Likelihood
 from .network import Network
-from .sums import products_from, squared_norms
+from .sums import products_from
 
 # Weight vectors whose outputs are held together, unless copies of them would take more bytes than this.
 OUTPUTS_AT_ONCE = 32
@@ -42,6 +42,7 @@ class Energy:
 
     Attributes:
         cost: running count of gradients, Hessian-vector products and energies.
+        perceptron: what the operations on perceptrons are told; None for other networks and likelihoods.
 
     Raises:
         ValueError: if there are no data, or they are not finite, or do not fit the likelihood and the network, or
@@ -67,6 +68,7 @@ class Energy:
         self.factor, self.share, self.anchor = factor, share, anchor
         self.cost = Cost() if cost is None else cost
         self._at_anchor: tuple[Tensor, Tensor] | None = None
+        self.perceptron = perceptron_problem(network, likelihood, self.x, self.y)
 
     @classmethod
     def of_batch(
@@ -137,18 +139,16 @@ class Energy:
     def nll_and_grad(self, weights: Tensor) -> tuple[Tensor, Tensor]:
         """Return the batch's NLL times the factor, [K], and its gradient, [K, P]; no prior, no control variates."""
         self.cost.grad_evals += len(weights) * self.share
-        layout, likelihood = self.network.layout_for(self.x), self.likelihood
-        if layout is None or not kernel_knows(likelihood, self.y):
+        if not self.perceptron:
             return self.network.value_and_grad(
-                weights, self.x, lambda outputs: self.factor * likelihood.nll(outputs, self.y)
+                weights, self.x, lambda outputs: self.factor * self.likelihood.nll(outputs, self.y)
             )
         assert isinstance(self.x, Tensor)
-        assert isinstance(likelihood, (Categorical, Gaussian))
+        layout, likelihood, noise_precision = self.perceptron
         with torch.no_grad():
             nll, gradient = mlp_nll_and_grad(
-                weights, self.x, self.y, layout, likelihood=likelihood.kind,
-                noise_precision=likelihood.precision if isinstance(likelihood, Gaussian) else 1.0,
-            )  # fmt: skip
+                weights, self.x, self.y, layout, likelihood=likelihood, noise_precision=noise_precision
+            )
             return (nll, gradient) if self.factor == 1.0 else (nll * self.factor, gradient.mul_(self.factor))
 
     def _correction(self, anchor: Anchor) -> tuple[Tensor, Tensor]:
@@ -198,11 +198,24 @@ class Energy:
             yield torch.autograd.grad(outputs, leaf, self.factor**0.5 * direction, retain_graph=True)[0]
 
 
-def kernel_knows(likelihood: Likelihood, y: Tensor) -> bool:
-    """Return whether the perceptron operations have this likelihood: plain classes, or one noise for all outputs."""
-    if isinstance(likelihood, Gaussian):
-        return likelihood.is_scalar and y.ndim == 2
-    return isinstance(likelihood, Categorical) and y.ndim == 1
+class PerceptronProblem(NamedTuple):
+    """What the operations on perceptrons are told."""
+
+    layout: MLPLayout
+    likelihood: Literal["categorical", "gaussian"]
+    noise_precision: float
+
+
+def perceptron_problem(network: Network, likelihood: Likelihood, x: Inputs, y: Tensor) -> PerceptronProblem | None:
+    """Return the problem if there are operations for it: a plain perceptron with plain classes or one noise."""
+    layout = network.layout_for(x)
+    if layout is None:
+        return None
+    if isinstance(likelihood, Gaussian) and likelihood.is_scalar and y.ndim == 2:
+        return PerceptronProblem(layout, "gaussian", likelihood.precision)
+    if isinstance(likelihood, Categorical) and y.ndim == 1:
+        return PerceptronProblem(layout, "categorical", 1.0)
+    return None
 
 
 def moved_targets(y: Tensor, like: Tensor) -> Tensor:

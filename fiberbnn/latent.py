@@ -10,6 +10,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from fiberbnn_kernels import decode_chunks
+
 from .any_energy import AnyEnergy
 from .autoencoder import Autoencoder, AutoencoderSettings, fit_autoencoder
 from .basis import CHUNK_BYTES, Basis
@@ -136,15 +138,14 @@ class LatentPosterior:
 
     def pieces(self, n_samples: int, *, seed: int, sample0: int = 0) -> Iterator[Tensor]:
         """Yield the samples of `sample` a few at a time, so that those of a large network need not be held at once."""
-        return (
-            self.sample(count, seed=seed, sample0=at) for at, count in pieces_of(n_samples, self.basis.offset, sample0)
-        )
+        return self.decode_pieces(self.density.sample(n_samples, seed=seed, sample0=sample0))
 
-
-def pieces_of(n_samples: int, like: Tensor, sample0: int = 0) -> Iterator[tuple[int, int]]:
-    """Yield first number and count of samples that are held together, of the size of a weight vector [P]."""
-    size = max(1, CHUNK_BYTES // (like.numel() * like.element_size()))
-    return ((sample0 + at, min(size, n_samples - at)) for at in range(0, n_samples, size))
+    def decode_pieces(self, latents: Tensor) -> Iterator[Tensor]:
+        """Yield the weights of latents [S, L] a few at a time, in order."""
+        with torch.no_grad():
+            coefficients = self.autoencoder.decode(latents)
+        chunks = decode_chunks(self.basis.offset, self.basis.directions, coefficients, chunk_bytes=CHUNK_BYTES)
+        return (weights for _, weights in chunks)
 
 
 def _calibrated(
@@ -167,9 +168,7 @@ def _calibrated(
         return statistics.fmean(float(value) for piece in pieces for value in seen(piece))
 
     fitted_to = mean_energy(weights[::every].split(n_samples))
-    sizes = pieces_of(len(density.points[::every]), posterior.basis.offset)
-    points = density.points[::every]
-    reconstructed = mean_energy(posterior.decode(points[at : at + count]) for at, count in sizes)
+    reconstructed = mean_energy(posterior.decode_pieces(density.points[::every]))
     target = max(fitted_to, reconstructed + 0.05 * energy.network.n_params / 2)
 
     def at(value: float) -> LatentPosterior:

@@ -4,11 +4,10 @@ import copy
 import math
 import time
 from dataclasses import dataclass
-from typing import Literal, Never
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from .batch import Inputs, check_finite, moved, n_rows
 from .batch_norm import refreshed_statistics
@@ -17,6 +16,7 @@ from .energy import Energy, moved_targets
 from .likelihood import Likelihood, UnfittedGaussian, likelihood_of
 from .minibatch import MinibatchEnergy
 from .network import Network
+from .progress import Progress, Silent, progress
 from .subset import raised_to_float32
 from .training import train_by_minibatches
 
@@ -177,7 +177,7 @@ def _fit_full(
     network = Network(model)
     energy = Energy(network, likelihood, x, y, prior_precision)
     weights = network.weights.clone()
-    with tqdm(total=warmup_steps + max_steps, desc="MAP", disable=not progress_bar) as bar:
+    with progress("MAP", total=warmup_steps + max_steps, shown=progress_bar) as bar:
         _adam(energy, weights, warmup_steps, learning_rate, bar)
         # Near the minimum a float32 energy no longer resolves descent, and the line search stalls.
         precise = Energy(Network(network.model.double()), likelihood, x, y, prior_precision)
@@ -221,8 +221,7 @@ def trained_on(energy: Energy, prior_precision: float, *, max_steps: int = 20_00
         prior_precision,
     )  # fmt: skip
     weights64 = precise.network.weights.clone()
-    with tqdm(disable=True) as bar:
-        _lbfgs(precise, weights64, max_steps, grad_tol, bar)
+    _lbfgs(precise, weights64, max_steps, grad_tol, Silent())
     value, gradient = precise.value_and_grad(weights64[None])
     if not (value.isfinite().all() and gradient.isfinite().all()):
         raise FloatingPointError(f"training with prior_precision={prior_precision:g} diverged")
@@ -234,7 +233,7 @@ def trained_on(energy: Energy, prior_precision: float, *, max_steps: int = 20_00
     return model
 
 
-def _adam(energy: Energy, weights: Tensor, n_steps: int, learning_rate: float, bar: "tqdm[Never]") -> None:
+def _adam(energy: Energy, weights: Tensor, n_steps: int, learning_rate: float, bar: Progress) -> None:
     """Train `weights` [P] in place."""
     parameter = nn.Parameter(weights)
     optimizer = torch.optim.Adam([parameter], lr=learning_rate)
@@ -245,10 +244,10 @@ def _adam(energy: Energy, weights: Tensor, n_steps: int, learning_rate: float, b
         optimizer.step()
         schedule.step()
         bar.update()
-        bar.set_postfix(energy=f"{float(value):.3f}", refresh=False)
+        bar.set_postfix({"energy": f"{float(value):.3f}"}, refresh=False)
 
 
-def _lbfgs(energy: Energy, weights: Tensor, max_steps: int, grad_tol: float, bar: "tqdm[Never]") -> None:
+def _lbfgs(energy: Energy, weights: Tensor, max_steps: int, grad_tol: float, bar: Progress) -> None:
     """Train `weights` [P] in place until the gradient norm is below `grad_tol`, or no step lowers the energy."""
     parameter = nn.Parameter(weights)
     chunk = 50
@@ -271,7 +270,7 @@ def _lbfgs(energy: Energy, weights: Tensor, max_steps: int, grad_tol: float, bar
         value = float(optimizer.step(closure))
         bar.update(chunk)
         grad_norm = float(parameter.grad.norm()) if parameter.grad is not None else float("inf")
-        bar.set_postfix(energy=f"{value:.3f}", grad_norm=f"{grad_norm:.1e}", refresh=False)
+        bar.set_postfix({"energy": f"{value:.3f}", "grad_norm": f"{grad_norm:.1e}"}, refresh=False)
         if grad_norm < grad_tol or not grad_norm < float("inf") or value >= best:
             break
         best = value

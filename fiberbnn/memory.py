@@ -1,6 +1,6 @@
 """Memory of the process: how much is free, and the peak."""
 
-import resource
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from fiberbnn_kernels.norms import COLUMNS
+
 from .basis import CHUNK_BYTES
 from .energy import OUTPUTS_AT_ONCE, WEIGHT_BYTES_AT_ONCE
 from .moves import COPY_BYTES
-from .sums import COLUMNS
 
 if TYPE_CHECKING:
     from .mode import ModeSettings
@@ -33,9 +34,16 @@ def free_bytes(device: torch.device) -> int | None:
 
 
 def peak_mib(device: torch.device) -> float:
-    """Return the most memory since the process began, in MiB: resident memory, or that of the allocator on CUDA."""
+    """Return the most memory since the process began, in MiB: resident memory, or that of the allocator on CUDA.
+
+    It is NaN on the CPU of a system that does not tell (Windows).
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
+    try:
+        import resource
+    except ImportError:
+        return math.nan
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 

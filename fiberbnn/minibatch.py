@@ -6,6 +6,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from fiberbnn_kernels import squared_norms
+
 from .batch import Inputs, check_finite, even_slices, n_rows, take, whole_size
 from .batch_norm import check_rows
 from .cost import Cost
@@ -13,7 +15,6 @@ from .data import Examples
 from .energy import Anchor, Energy, check_data
 from .likelihood import Likelihood
 from .network import Network
-from .sums import squared_norms
 
 
 class MinibatchEnergy:

@@ -6,11 +6,18 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from fiberbnn_kernels import philox_normal
+from fiberbnn_kernels import (
+    OPTIMIZER_MOMENTS,
+    kinetic_energy,
+    langevin_close,
+    langevin_open,
+    optimizer_step,
+    perturb,
+    philox_normal,
+)
 
 from .energy import Energy
 from .streams import Stream
-from .sums import squared_norms
 from .walk_state import WalkInfo, WalkSettings, WalkState
 
 # Particles go through in chunks of about so many bytes where a copy of them, or their noise, is made.
@@ -26,17 +33,14 @@ def baoab(
     middle of the step: where the energy is quadratic it is exactly 1 there at any stable step, at the ends less.
     Friction that the thermostat has added takes heat out and puts no noise in: the noise of the gradients is there.
     """
-    velocity = torch.addcmul(state.velocity, state.grad, scale, value=-0.5 * h)
-    particles = torch.addcmul(state.particles, velocity, scale, value=0.5 * h)
-    before = kinetic_energy(state.velocity) - kinetic_energy(velocity)
-    added = torch.exp(-h * state.added_friction)
-    refresh(velocity, math.exp(-friction * h), state.time, seed, Stream.REFRESH, particle0, added_decay=added)
-    refreshed = kinetic_energy(velocity)
-    before += refreshed
-    particles.addcmul_(velocity, scale, value=0.5 * h)
+    particles, velocity, kinetic = langevin_open(
+        state.particles, state.velocity, state.grad, scale, step_size=h, friction=friction, seed=seed, step=state.time,
+        stream=Stream.REFRESH, particle0=particle0, added_decay=torch.exp(-h * state.added_friction),
+    )  # fmt: skip
     value, gradient = energy.value_and_grad(particles)
-    velocity.addcmul_(gradient, scale, value=-0.5 * h)
-    error = (value - state.energy + (kinetic_energy(velocity) - before)).to(value.dtype)
+    last = langevin_close(velocity, gradient, scale, step_size=h)
+    first, kicked, refreshed = kinetic.unbind(dim=1)
+    error = (value - state.energy + (last - (first - kicked + refreshed))).to(value.dtype)
     new = WalkState(particles, velocity, value, gradient, state.time + 1, state.added_friction)
     return new, error, (2.0 * refreshed / scale.numel()).to(value.dtype)
 
@@ -62,18 +66,21 @@ def literal(
 ) -> tuple[WalkState, WalkInfo]:
     """Move along the fixed drift, then refine by R gradient steps; a particle that leaves the finite is put back."""
     drifting = settings.drift_steps is None or state.time < settings.drift_steps
-    length = settings.drift_length if drifting else 0.0
-    particles = torch.addcmul(state.particles, state.velocity, scale, value=length)
-    if settings.perturbation:
-        noise = noise_of(particles, state.time, seed, Stream.PERTURB, particle0)
-        particles.addcmul_(noise, scale, value=settings.perturbation)
+    particles = perturb(
+        state.particles, drift=state.velocity, drift_length=settings.drift_length if drifting else 0.0,
+        noise=settings.perturbation, scale=scale, seed=seed, step=state.time, stream=Stream.PERTURB,
+        particle0=particle0,
+    )  # fmt: skip
     value, gradient = energy.value_and_grad(particles)
+    kept = OPTIMIZER_MOMENTS[settings.refine_rule]
+    first, second = (torch.zeros_like(particles) if n < kept else None for n in range(2))
     for r in range(settings.refine_steps):
-        particles.addcmul_(gradient, scale.square(), value=-0.5 * h * h)
+        optimizer_step(
+            particles, gradient, rule=settings.refine_rule, learning_rate=0.5 * h * h, update=r + 1, scale=scale,
+            noise=settings.refine_noise * h, seed=seed, step=state.time, stream=Stream.REFINE + r, particle0=particle0,
+            first=first, second=second,
+        )  # fmt: skip
         del gradient  # before the next is there
-        if settings.refine_noise:
-            noise = noise_of(particles, state.time, seed, Stream.REFINE + r, particle0)
-            particles.addcmul_(noise, scale, value=settings.refine_noise * h)
         value, gradient = energy.value_and_grad(particles)
     moved = value.isfinite() & gradient.isfinite().all(dim=1)
     new = WalkState(particles, state.velocity, value, gradient, state.time + 1, state.added_friction)
@@ -113,21 +120,12 @@ def noise_of(like: Tensor, time: int, seed: int, stream: int, particle0: int) ->
     )
 
 
-def refresh(
-    velocity: Tensor, decay: float, time: int, seed: int, stream: int, particle0: int, *,
-    added_decay: Tensor | None = None,
-) -> None:  # fmt: skip
-    """Overwrite velocities [K, P] by a v + sqrt(1 - a^2) xi, a the decay, v times `added_decay` [K] first if given."""
+def refresh(velocity: Tensor, decay: float, time: int, seed: int, stream: int, particle0: int) -> None:
+    """Overwrite velocities [K, P] by a v + sqrt(1 - a^2) xi, a the decay."""
     for rows in chunks(velocity):
         v = velocity[rows]
         noise = noise_of(v, time, seed, stream, particle0 + rows.start)
-        v.mul_(decay if added_decay is None else decay * added_decay[rows, None])
-        v.add_(noise, alpha=math.sqrt(1.0 - decay * decay))
-
-
-def kinetic_energy(velocity: Tensor) -> Tensor:
-    """Return 1/2 |v|^2 of each particle, [K]; float64, since differences of it are wanted."""
-    return 0.5 * squared_norms(velocity)
+        v.mul_(decay).add_(noise, alpha=math.sqrt(1.0 - decay * decay))
 
 
 def acceptance_of(error: Tensor) -> Tensor:

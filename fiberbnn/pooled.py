@@ -1,13 +1,13 @@
 """Several latent posteriors, one a mode, drawn from as one."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from .latent import LatentPosterior, pieces_of
+from .latent import LatentPosterior
 from .streams import seed_of_mode
 
 # Fractional parts of its multiples fill (0, 1) evenly: every run of draws holds the modes in their proportions.
@@ -60,11 +60,6 @@ class PooledPosterior:
                 drawn = latent.sample(chosen, seed=seed_of_mode(seed, m), sample0=int((before == m).sum()))
                 samples[(mode == m).to(samples.device)] = drawn
         return samples
-
-    def pieces(self, n_samples: int, *, seed: int, sample0: int = 0) -> Iterator[Tensor]:
-        """Yield the samples of `sample` a few at a time, so that those of a large network need not be held at once."""
-        sizes = pieces_of(n_samples, self.modes[0].basis.offset, sample0)
-        return (self.sample(count, seed=seed, sample0=at) for at, count in sizes)
 
 
 def shares_of_modes(given: Sequence[float] | None, n_modes: int) -> tuple[float, ...]:

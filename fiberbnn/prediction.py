@@ -1,7 +1,4 @@
-"""What a posterior predicts: the average over weight samples, with its uncertainty taken apart.
-
-Sums over samples are kept as they come in, so that the outputs of all samples are never held at once.
-"""
+"""What a posterior predicts: the average over weight samples, with its uncertainty taken apart."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
@@ -9,8 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-
-from .likelihood import Categorical, Likelihood
 
 
 # Tensors have no single truth value, so no generated __eq__.
@@ -81,104 +76,6 @@ class GaussianPredictive:
 Predictive = ClassPredictive | GaussianPredictive
 
 
-class Moments:
-    """Mean and variance over the first axis of values that come in chunks, in float64.
-
-    Means and squared deviations of chunks are merged, not sums and squares, which cancel where the mean is large
-    against the spread (Chan, Golub and LeVeque 1983, doi:10.1080/00031305.1983.10483115).
-
-    Attributes:
-        count: of values so far.
-        mean: of them, [...], float64.
-        variance: of them, divided by the count, [...], float64.
-    """
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.mean = self._squares = torch.zeros((), dtype=torch.float64)
-
-    def add(self, values: Tensor) -> None:
-        """Take in values [S, ...].
-
-        Raises:
-            ValueError: if S is zero, or the rest of the shape is not that of earlier values.
-        """
-        if not len(values) or (self.count and values.shape[1:] != self.mean.shape):
-            raise ValueError(
-                f"a chunk must be [S, ...] with S > 0, all of one shape; got {list(values.shape)}"
-                + (f" after [S, ...] of {list(self.mean.shape)}" if self.count else "")
-            )
-        values = values.double()
-        mean = values.mean(dim=0)
-        squares = (values - mean).square().sum(dim=0)
-        if self.count:
-            total = self.count + len(values)
-            shift = mean - self.mean
-            squares = self._squares + squares + shift.square() * (self.count * len(values) / total)
-            mean = self.mean + shift * (len(values) / total)
-        self.count, self.mean, self._squares = self.count + len(values), mean, squares
-
-    @property
-    def variance(self) -> Tensor:
-        """Variance of the values so far."""
-        return self._squares / self.count
-
-
-class Averaging:
-    """The average over weight samples whose outputs come in chunks; float64 inside.
-
-    Args:
-        likelihood: what the outputs mean.
-
-    Attributes:
-        dtype: of the outputs.
-    """
-
-    def __init__(self, likelihood: Likelihood) -> None:
-        self.likelihood, self.dtype = likelihood, torch.float64
-        self._predictions = Moments()
-        # Of entropies of single samples, or of their noise variances.
-        self._aleatoric = Moments()
-
-    def add(self, outputs: Tensor) -> "Averaging":
-        """Take in the outputs of S further weight samples, [S, N, ...]; return self.
-
-        Raises:
-            ValueError: if S is zero, or the shape is not that of earlier outputs.
-        """
-        self.dtype, exact = outputs.dtype, outputs.detach().double()
-        predictions = self.likelihood.predictions(exact)
-        self._predictions.add(predictions)
-        if isinstance(self.likelihood, Categorical):
-            self._aleatoric.add(_entropy(predictions, self._class_axis))
-        else:
-            self._aleatoric.add(self.likelihood.noise_variance(exact))
-        return self
-
-    def result(self, *, exact: bool = False) -> Predictive:
-        """Return the predictive of all samples so far, in the dtype of the outputs.
-
-        Args:
-            exact: leave it in float64, for `mixture`: mutual information is a small difference of entropies.
-
-        Raises:
-            ValueError: if there were none.
-        """
-        if not self._predictions.count:
-            raise ValueError("there are no samples to average over")
-        mean, variance, aleatoric = self._predictions.mean, self._predictions.variance, self._aleatoric.mean
-        dtype = None if exact else self.dtype
-        if isinstance(self.likelihood, Categorical):
-            return _cast(_of_classes(mean, variance, aleatoric, self.likelihood.class_axis), dtype)
-        return _cast(GaussianPredictive(mean, variance, aleatoric), dtype)
-
-    @property
-    def _class_axis(self) -> int:
-        """Counted from the end, so that it is the same with and without a sample axis."""
-        axis = self.likelihood.class_axis if isinstance(self.likelihood, Categorical) else -1
-        return axis if axis < 0 else axis - self._predictions.mean.ndim
-
-
 def joined(parts: Sequence[Predictive]) -> Predictive:
     """Return the predictives of batches of inputs as one, in order.
 
@@ -207,7 +104,7 @@ def mixture(parts: Sequence[Predictive], weights: Sequence[float], dtype: torch.
     if len({type(part) for part in parts}) != 1:
         raise ValueError("there must be one predictive at least, and all of one kind")
     if len(parts) == 1:
-        return _cast(parts[0], dtype)
+        return cast(parts[0], dtype)
 
     def mean_of(values: list[Tensor]) -> Tensor:
         return sum((w * value for w, value in zip(weights, values, strict=True)), torch.zeros_like(values[0]))
@@ -217,16 +114,16 @@ def mixture(parts: Sequence[Predictive], weights: Sequence[float], dtype: torch.
         several = [part for part in parts if isinstance(part, GaussianPredictive)]
         mean = mean_of([part.mean for part in several])
         epistemic = mean_of([part.epistemic + (part.mean - mean).square() for part in several])
-        return _cast(GaussianPredictive(mean, epistemic, mean_of([part.aleatoric for part in several])), dtype)
+        return cast(GaussianPredictive(mean, epistemic, mean_of([part.aleatoric for part in several])), dtype)
     classes = [part for part in parts if isinstance(part, ClassPredictive)]
     probs = mean_of([part.probs for part in classes])
     variance = mean_of([part.variance + (part.probs - probs).square() for part in classes])
     aleatoric = mean_of([part.aleatoric for part in classes])
-    return _cast(_of_classes(probs, variance, aleatoric, first.class_axis), dtype)
+    return cast(of_classes(probs, variance, aleatoric, first.class_axis), dtype)
 
 
-def _of_classes(probs: Tensor, variance: Tensor, aleatoric: Tensor, class_axis: int) -> ClassPredictive:
-    """The predictive of averaged probabilities, their variance and the mean entropy of single samples."""
+def of_classes(probs: Tensor, variance: Tensor, aleatoric: Tensor, class_axis: int) -> ClassPredictive:
+    """Return the predictive of averaged probabilities, their variance and the mean entropy of single samples."""
     # Counted from the end, the axis is the same with and without a sample axis.
     entropy = _entropy(probs, class_axis if class_axis < 0 else class_axis - probs.ndim)
     # Entropy is concave, so its mean over samples is no larger than that of the mean: anything else is rounding.
@@ -234,8 +131,8 @@ def _of_classes(probs: Tensor, variance: Tensor, aleatoric: Tensor, class_axis: 
     return ClassPredictive(probs, variance, entropy, aleatoric, entropy - aleatoric, class_axis)
 
 
-def _cast(found: Predictive, dtype: torch.dtype | None) -> Predictive:
-    """The predictive with all its tensors in a dtype; as it is if that is None."""
+def cast(found: Predictive, dtype: torch.dtype | None) -> Predictive:
+    """Return the predictive with all its tensors in a dtype; as it is if that is None."""
     values = ((field.name, getattr(found, field.name)) for field in fields(found))
     tensors: dict[str, Any] = {name: value.to(dtype) for name, value in values if isinstance(value, Tensor)}
     return found if dtype is None else replace(found, **tensors)

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
+from .averaging import Averaging
 from .batch import Inputs, check_finite, n_rows, split, take
 from .likelihood import Likelihood
 from .network import Network
-from .prediction import Averaging, Predictive, joined
+from .prediction import Predictive, joined
 
 # Batch-norm statistics of S weight samples: name -> [S, ...].
 Statistics = dict[str, Tensor]
@@ -97,8 +98,7 @@ def averages(
     found = []
     for batch in _prepared(network, x, input_bytes + chunk * row_bytes):
         found.append(Averaging(likelihood))
-        for start in range(0, len(weights), chunk):
-            found[-1].add(network(weights[start : start + chunk], batch, _some(buffers, start, start + chunk)))
+        _add(found[-1], network, weights, batch, buffers, chunk)
     return found
 
 
@@ -114,12 +114,22 @@ def _averages_over_pieces(
     seen = 0
     while piece is not None:
         for average, batch in held:
-            for at in range(0, len(piece), chunk):
-                some = piece[at : at + chunk]
-                average.add(network(some, batch, _some(buffers, seen + at, seen + at + len(some))))
+            _add(average, network, piece, batch, _some(buffers, seen, seen + len(piece)), chunk)
         seen += len(piece)
         piece = next(pieces, None)
     return [average for average, _ in held]
+
+
+def _add(
+    average: Averaging, network: Network, weights: Tensor, batch: Inputs, buffers: Statistics | None, chunk: int
+) -> None:
+    """Take in the outputs of weight samples at prepared inputs: those of perceptrons are never held."""
+    layout = network.layout_for(batch)
+    if layout is not None and isinstance(batch, Tensor):
+        average.add_perceptron(weights, batch, layout)
+        return
+    for at in range(0, len(weights), chunk):
+        average.add(network(weights[at : at + chunk], batch, _some(buffers, at, at + chunk)))
 
 
 def spread(predictions: Tensor) -> float:

@@ -1,22 +1,24 @@
 """A run of the walk, step by step: warm-up with adaptation until the energy has settled, then snapshots."""
 
 import math
-from typing import Never
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from .adaptation import ScaleAdaptation, StepSizeAdaptation, has_settled
 from .any_energy import AnyEnergy
 from .curvature import diagonal_scale, ggn_diagonal, largest_eigenvalue
+from .progress import Progress
 from .ranks import Ranks
 from .schedule import WalkSchedule
-from .walk import init, step
+from .steps import steps
+from .walk import init
 from .walk_state import WalkSettings
 
 # Steps of the warm-up of which one measures the energy error, where that costs a gradient.
 MEASURED_EVERY = 5
+# Steps with one step size, once the walk has settled: so many are one operation where there is one.
+ADAPTED_EVERY = 5
 
 
 class WalkDivergedError(RuntimeError):
@@ -49,18 +51,18 @@ class Run:
         self.map_energy = float(self.state.energy[0] if known else energy(weights[None])[0])
         if not math.isfinite(self.map_energy):
             raise FloatingPointError("the energy at the start of the walk is not finite")
-        self.history: list[tuple[float, float, float, float, float]] = []
+        self.history: list[tuple[float, ...]] = []
         self.settled = False
         self.failures = torch.zeros(n_particles, dtype=torch.int64, device=weights.device)
 
-    def warm_up(self, bar: "tqdm[Never]") -> int:
+    def warm_up(self, bar: Progress) -> int:
         """Step and adapt until the energy has settled; return the number of steps."""
         rises: list[Tensor] = []
         longest = max(1, self.schedule.max_steps // 2)
         # The preconditioner is renewed at doubling times, each time from the later half of the steps since the last.
         renewal, renewed = max(4, self.schedule.min_warmup // 3), 0
         for t in range(1, longest + 1):
-            energies = self._step(bar, measured=t % MEASURED_EVERY == 0)
+            energies = self._steps(1, bar, measured=t % MEASURED_EVERY == 0)
             rises.append(energies - self.map_energy)
             if self.settings.drift == "persistent" and 2 * t > renewed + renewal:
                 self.scale_adaptation.update(self.state.grad)
@@ -79,21 +81,24 @@ class Run:
                     return t
         return longest
 
-    def collect(self, n_steps: int, bar: "tqdm[Never]") -> tuple[Tensor, Tensor]:
+    def collect(self, n_steps: int, bar: Progress) -> tuple[Tensor, Tensor]:
         """Step on; return particles [T, K, P] and energies [T, K] of T snapshots.
 
-        With Metropolis the step size is now fixed, as it is on minibatches, where measuring has its price.
+        The step size now adapts every few steps. With Metropolis it is fixed, as it is on minibatches, where measuring
+        has its price.
         """
-        wanted, taken = min(self.schedule.n_snapshots, n_steps), 0
+        wanted, done = min(self.schedule.n_snapshots, n_steps), 0
         adapt = self.energy.exact and not self.settings.metropolis
         self.failures.zero_()
         particles = self.state.particles.new_empty(wanted, *self.state.particles.shape)
         energies = self.state.energy.new_empty(wanted, len(self.state.energy))
-        for t in range(1, n_steps + 1):
-            self._step(bar, adapt=adapt)
-            if t * wanted // n_steps > taken:
-                particles[taken], energies[taken] = self.state.particles, self.state.energy
-                taken += 1
+        for taken in range(wanted):
+            end = math.ceil((taken + 1) * n_steps / wanted)
+            while done < end:
+                together = min(ADAPTED_EVERY, end - done)
+                self._steps(together, bar, adapt=adapt)
+                done += together
+            particles[taken], energies[taken] = self.state.particles, self.state.energy
         self._raise_if_diverged()
         return particles, energies
 
@@ -116,39 +121,38 @@ class Run:
         """Let the tensors of the last step go."""
         del self.state
 
-    def _step(self, bar: "tqdm[Never]", *, adapt: bool = True, measured: bool = False) -> Tensor:
-        """Step all particles; return the energies of everybody's, [K]."""
-        self.state, info = step(
-            self.state, self.energy, self.settings, scale=self.scale, step_size=self.step_size.step_size,
-            seed=self.seed, particle0=self.particle0, measured=measured,
-        )  # fmt: skip
-        self.failures += ~info.moved
-        unknown = torch.full_like(self.state.energy, math.nan)
-        report = torch.stack(
-            [
-                self.state.energy,
-                unknown if info.acceptance is None else info.acceptance,
-                (~info.moved).to(unknown.dtype),
-                info.heat,
-            ],
-            dim=1,
-        )
-        energies, acceptance, failed, heat = self.ranks.gather(report).T
+    def _steps(self, n_steps: int, bar: Progress, *, adapt: bool = True, measured: bool = False) -> Tensor:
+        """Make steps with one step size, then adapt it; return the last energies of everybody's particles, [K]."""
+        reports = []
+        for state, energies, info in steps(
+            self.state, self.energy, self.settings, n_steps=n_steps, scale=self.scale,
+            step_size=self.step_size.step_size, seed=self.seed, particle0=self.particle0, measured=measured,
+        ):  # fmt: skip
+            self.state = state
+            self.failures += (~info.moved).sum(dim=0)
+            acceptance = torch.full_like(energies, math.nan) if info.acceptance is None else info.acceptance
+            reports.append(torch.stack([energies, acceptance, (~info.moved).to(energies.dtype), info.heat], dim=2))
+            bar.update(len(energies))
+        # Together, as processes may have cut the steps into other pieces.
+        energies, acceptance, failed, heat = self.ranks.gather(torch.cat(reports).transpose(0, 1)).permute(2, 1, 0)
         self._record(energies, acceptance, failed, heat)
-        if adapt and info.acceptance is not None and self.settings.drift == "persistent":
-            self.step_size.update(acceptance)
-        bar.update()
+        if adapt and self.settings.drift == "persistent":
+            for of_step in acceptance:
+                if not of_step.isnan().any():
+                    self.step_size.update(of_step)
         # On minibatches few steps measure it: the last that did.
         accepted = next((entry[1] for entry in reversed(self.history[-MEASURED_EVERY:]) if entry[1] == entry[1]), None)
         shown = {} if accepted is None else {"acceptance": f"{accepted:.2f}"}
         bar.set_postfix({"energy_ratio": f"{self.history[-1][0]:.2f}"} | shown, refresh=False)
-        return energies
+        return energies[-1]
 
     def _record(self, energies: Tensor, acceptance: Tensor, failed: Tensor, heat: Tensor) -> None:
-        ratio = 2.0 * (float(energies.double().mean()) - self.map_energy) / self.state.particles.shape[1]
-        averages = (float(values.mean()) for values in (acceptance, failed))
-        accepted, undone = averages
-        self.history.append((ratio, accepted, undone, self.step_size.step_size, float(heat.mean())))
+        """Keep the means over particles of what happened in each step, [T, K]."""
+        ratio = 2.0 * (energies.double().mean(dim=1) - self.map_energy) / self.state.particles.shape[1]
+        step_size = torch.full_like(ratio, self.step_size.step_size)
+        means = (values.mean(dim=1) for values in (acceptance, failed))
+        rows = torch.stack([ratio, *means, step_size, heat.mean(dim=1)], dim=1).tolist()
+        self.history += [tuple(row) for row in rows]
         if len(self.history) >= 20:  # so many the step size has to come down
             self._raise_if_diverged()
 

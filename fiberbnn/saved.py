@@ -10,8 +10,6 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from .autoencoder import Autoencoder, AutoencoderSettings
@@ -51,6 +49,8 @@ def save(path: str | os.PathLike[str], tensors: dict[str, Tensor], settings: dic
         "fingerprint": fingerprint(network),
         "settings": json.dumps(settings, default=lambda scalar: scalar.item()),  # numpy's, for example
     }
+    from safetensors.torch import save_file  # only files need it
+
     handle, beside = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".part")
     os.close(handle)
     try:
@@ -71,6 +71,8 @@ def load(path: str | os.PathLike[str], network: Network) -> tuple[dict[str, Tens
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no saved posterior at {path}")
+    from safetensors import SafetensorError, safe_open
+
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

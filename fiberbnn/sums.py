@@ -3,16 +3,7 @@
 import torch
 from torch import Tensor
 
-# Weights of every particle that are copied at once. Sums do not depend on how many particles there are.
-COLUMNS = 1 << 13
-
-
-def squared_norms(x: Tensor) -> Tensor:
-    """Return the sums of squares of rows [K, P], [K]; float64, as millions of summands need where differences count."""
-    total = x.new_zeros(len(x), dtype=torch.float64)
-    for piece in x.split(COLUMNS, dim=1):
-        total += piece.double().square().sum(dim=1)
-    return total
+from fiberbnn_kernels.norms import COLUMNS
 
 
 def products_from(x: Tensor, origin: Tensor, slope: Tensor) -> Tensor:

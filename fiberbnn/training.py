@@ -5,10 +5,10 @@ import math
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from tqdm import tqdm
 
 from .batch import Inputs, call_arguments, n_rows, outputs_from, take, whole_size
 from .likelihood import Likelihood
+from .progress import progress
 
 
 def train_by_minibatches(
@@ -58,7 +58,7 @@ def train_by_minibatches(
     with (
         torch.random.fork_rng(devices),
         torch.enable_grad(),
-        tqdm(total=epochs * n_batches, desc="MAP", unit="batch", disable=not progress_bar) as bar,
+        progress("MAP", total=epochs * n_batches, unit="batch", shown=progress_bar) as bar,
     ):
         # Dropout draws from the global generators; torch.manual_seed would touch those of other devices too.
         torch.default_generator.manual_seed(seed)
@@ -82,7 +82,7 @@ def train_by_minibatches(
                     f"MAP training diverged in epoch {epoch + 1} (mean loss {mean}): lower learning_rate, or "
                     "standardise the inputs"
                 )
-            bar.set_postfix(epoch=epoch + 1, nll=f"{mean:.3f}", refresh=False)
+            bar.set_postfix({"epoch": epoch + 1, "nll": f"{mean:.3f}"}, refresh=False)
     model.eval()
 
 

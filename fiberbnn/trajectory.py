@@ -5,10 +5,10 @@ from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from .any_energy import AnyEnergy
 from .cost import Cost
+from .progress import progress
 from .ranks import Ranks
 from .run import Run
 from .schedule import WalkSchedule
@@ -111,7 +111,7 @@ def walk_from(
     check_metropolis(settings, energy)
     start, cost_before = time.perf_counter(), energy.cost.copy()
     run = Run(energy.anchored(weights), weights, len(mine), settings, schedule, seed, particle0 + mine.start, ranks)
-    with tqdm(total=schedule.max_steps, desc="walk", disable=not progress_bar or ranks.rank > 0) as bar:
+    with progress("walk", total=schedule.max_steps, shown=progress_bar and ranks.rank == 0) as bar:
         warmup = run.warm_up(bar)
         bar.total = 2 * warmup
         particles, energies = run.collect(warmup, bar)

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from torch import nn
-from tqdm import tqdm
 
 from .any_energy import AnyEnergy
 from .batch import Inputs, check_finite
@@ -15,6 +14,7 @@ from .energy import Energy
 from .likelihood import Gaussian, Likelihood
 from .map import trained_on
 from .predictive import predictive_nll
+from .progress import progress
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -104,7 +104,7 @@ def tune(
     x, y = collect(val_data)
     check_finite(y, "targets")
     search = _Search(posterior, x, y, n_samples)
-    with tqdm(total=1 + len(prior_precisions), desc="tune", disable=not progress_bar) as bar:
+    with progress("tune", total=1 + len(prior_precisions), shown=progress_bar) as bar:
         search.try_all(posterior, temperatures, noise_factors)
         bar.update()
         for precision in prior_precisions:

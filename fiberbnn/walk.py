@@ -20,7 +20,8 @@ stays exact, xi then has the variance thermostat / P (adaptive Langevin: Jones a
 doi:10.1063/1.3626941; Leimkuhler and Shang 2016, doi:10.1137/15M102318X).
 
 "literal" (the words of the paper, arXiv 2512.01500). The drift is a fixed unit vector: a step moves
-x += drift_length d + perturbation xi and then refines by R gradient steps x -= h^2/2 M grad U + refine_noise h xi.
+x += drift_length d + perturbation xi and then refines by R gradient steps x -= h^2/2 M grad U + refine_noise h xi,
+or as many of momentum or Adam.
 """
 
 import math
@@ -30,11 +31,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from fiberbnn_kernels import philox_uniform
+from fiberbnn_kernels import kinetic_energy, philox_uniform
 
 from .any_energy import AnyEnergy
 from .energy import Energy
-from .moves import acceptance_of, baoab, chunks, kinetic_energy, literal, noise_of, put_back, refresh, verlet
+from .moves import acceptance_of, baoab, chunks, literal, noise_of, put_back, refresh, verlet
 from .streams import Stream
 from .walk_state import WalkInfo, WalkSettings, WalkState
 

@@ -25,6 +25,8 @@ class WalkSettings:
         perturbation: standard deviation of the literal mode's perturbing noise, preconditioned units.
         refine_steps: R, gradient steps after each literal perturbation.
         refine_noise: 0 for plain gradient steps, 1 for Langevin steps in the literal refinement.
+        refine_rule: what a literal gradient step is made of, with the learning rate h^2/2 in preconditioned
+            coordinates: "sgd", "momentum" or "adam", whose moments begin anew after each perturbation.
 
     Raises:
         ValueError: if a setting is out of range.
@@ -40,6 +42,7 @@ class WalkSettings:
     perturbation: float = 0.0
     refine_steps: int = 5
     refine_noise: float = 0.0
+    refine_rule: Literal["sgd", "momentum", "adam"] = "sgd"
 
     def __post_init__(self) -> None:
         if self.drift not in ("persistent", "literal"):
@@ -48,6 +51,8 @@ class WalkSettings:
             raise ValueError("friction and energy_error_limit must be positive, refine_steps at least 1")
         if not min(self.drift_length, self.perturbation, self.refine_noise, self.thermostat) >= 0:
             raise ValueError("drift_length, perturbation, refine_noise and thermostat must not be negative")
+        if self.refine_rule not in ("sgd", "momentum", "adam"):
+            raise ValueError(f'refine_rule must be "sgd", "momentum" or "adam"; got {self.refine_rule!r}')
         if self.metropolis and self.drift == "literal":
             raise ValueError('metropolis=True needs drift="persistent": the literal mode has no acceptance rule')
 

@@ -1,10 +1,11 @@
 """Operations of fiberbnn on many particles at once, for CPU and GPU."""
 
 from .decode import decode, decode_chunks
-from .langevin_step import langevin_close, langevin_open, optimizer_step, perturb
+from .langevin_step import OPTIMIZER_MOMENTS, langevin_close, langevin_open, optimizer_step, perturb
 from .linear_act import LinearActivation, linear_act
 from .mlp import Activation, MLPLayout, mlp_forward, mlp_nll_and_grad
 from .mlp_walk import MLPWalk, mlp_walk
+from .norms import kinetic_energy, squared_norms
 from .philox import philox_normal, philox_normal_steps, philox_uniform
 from .predictive import (
     ClassSums,
@@ -18,6 +19,7 @@ from .predictive import (
 )
 
 __all__ = [
+    "OPTIMIZER_MOMENTS",
     "Activation",
     "ClassSums",
     "GaussianSums",
@@ -30,6 +32,7 @@ __all__ = [
     "decode_chunks",
     "gaussian_sums",
     "gaussian_sums_of_outputs",
+    "kinetic_energy",
     "langevin_close",
     "langevin_open",
     "linear_act",
@@ -43,4 +46,5 @@ __all__ = [
     "philox_normal",
     "philox_normal_steps",
     "philox_uniform",
+    "squared_norms",
 ]

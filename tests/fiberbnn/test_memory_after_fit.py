@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from fiberbnn import LatentPosterior, MetricBNN, Network, fit_map, latent
+from fiberbnn import MetricBNN, Network, fit_map, latent
 from fiberbnn import posterior as posterior_module
+from fiberbnn_kernels.decode import reference as decode_reference
 from tests.fiberbnn.conftest import TOO_SHORT, make_mlp
 
 pytestmark = TOO_SHORT
@@ -48,13 +49,13 @@ def peak(fitted, monkeypatch) -> dict[str, int]:
     """The most samples decoded at once, and the most weight vectors held while networks run; in pieces of three."""
     n_params, found = fitted.network.n_params, {"decoded": 0, "held": 0}
     before = held(n_params)
-    decode, check = LatentPosterior.decode, Network.check_weights
+    decode, check = decode_reference.decode, Network.check_weights
     looked = [False]  # at the first use of each piece, for a look takes time
 
-    def decoding(self, latents):
+    def decoding(offset, directions, coefficients):
         looked[0] = False
-        found["decoded"] = max(found["decoded"], len(latents))
-        return decode(self, latents)
+        found["decoded"] = max(found["decoded"], len(coefficients))
+        return decode(offset, directions, coefficients)
 
     def checked(self, weights):  # by all that networks do with weights
         if not looked[0]:
@@ -63,7 +64,7 @@ def peak(fitted, monkeypatch) -> dict[str, int]:
         return check(self, weights)
 
     monkeypatch.setattr(latent, "CHUNK_BYTES", AT_ONCE * 4 * n_params)
-    monkeypatch.setattr(LatentPosterior, "decode", decoding)
+    monkeypatch.setattr(decode_reference, "decode", decoding)
     monkeypatch.setattr(Network, "check_weights", checked)
     return found
 

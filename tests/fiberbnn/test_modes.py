@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from fiberbnn import Categorical, MetricBNN, PooledPosterior, fit_map
+from fiberbnn.averaging import Averaging
 from fiberbnn.pooled import shares_of_modes
-from fiberbnn.prediction import Averaging
 from fiberbnn.streams import seed_of_mode
 from tests.fiberbnn.conftest import TOO_SHORT, make_mlp
 

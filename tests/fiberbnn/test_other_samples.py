@@ -18,9 +18,9 @@ SETTINGS = LatentSettings(autoencoder=AutoencoderSettings(steps=60, max_steps=60
 
 
 def sgd_iterates(model: nn.Module, x, y, likelihood: Likelihood, n: int = 40) -> torch.Tensor:
-    """Weights that SGD with a large rate passes through, as SWAG gathers them, [n, P]."""
+    """Weights that SGD at a constant rate passes through, as SWAG gathers them, [n, P]."""
     model, generator, kept = copy.deepcopy(model), torch.Generator().manual_seed(0), []
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.005, momentum=0.9)
     for t in range(5 * n):
         index = torch.randint(len(y), (16,), generator=generator)
         loss = likelihood.nll(model(x[index]), y[index]) / len(index)

@@ -8,9 +8,9 @@ from torch import distributions as D
 from torch import nn
 
 from fiberbnn import Categorical, Gaussian, Network, predictive
+from fiberbnn.averaging import Averaging
 from fiberbnn.batch_norm import refreshed_statistics
 from fiberbnn.likelihood import HeteroscedasticGaussian
-from fiberbnn.prediction import Averaging
 from fiberbnn.predictive import averaged, outputs_of, predictive_nll, split_r_hat, spread
 
 S, N, C = 5, 8, 3

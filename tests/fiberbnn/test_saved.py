@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -183,7 +184,7 @@ def test_a_failed_save_keeps_the_older_file_and_leaves_nothing_beside_it(problem
         Path(filename).write_bytes(whole[: len(whole) // 2])
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(saved, "save_file", fail)
+    monkeypatch.setattr(safetensors.torch, "save_file", fail)
     with pytest.raises(OSError, match="no space left"):
         fitted.save(path)
     assert path.read_bytes() == whole

@@ -100,11 +100,11 @@ def assert_same_walk(fused: MLPWalk, exact: MLPWalk, start: State) -> None:
         assert ours.dtype == torch.float32
         assert (ours - theirs).norm() <= BUDGET * (theirs - getattr(start, name)).norm()
     torch.testing.assert_close(fused.energy.double(), exact.energy, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(fused.energies.double(), exact.energies, rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(fused.acceptance.double(), exact.acceptance, rtol=0, atol=1e-4)
     torch.testing.assert_close(fused.heat.double(), exact.heat, rtol=1e-6, atol=1e-6)
     if len(fused.snapshots):
         assert (fused.snapshots - exact.snapshots).norm() <= BUDGET * (exact.snapshots - start.particles).norm()
-        torch.testing.assert_close(fused.snapshot_energy.double(), exact.snapshot_energy, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize(("widths", "activation", "likelihood", "n_particles", "n_rows"), SIZES)
@@ -156,6 +156,7 @@ def test_energy_errors_of_a_tenth_are_right_at_a_thousand_nats() -> None:
     fused, exact = case.walk("fused", **settings), case.walk("reference", **settings)
     assert exact.energy.min() > 1e3
     assert ((exact.acceptance > 0.02) & (exact.acceptance < 0.98)).any()
+    torch.testing.assert_close(fused.energies.double(), exact.energies, rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(fused.acceptance.double(), exact.acceptance, rtol=0, atol=1e-3)
 
 

@@ -182,11 +182,11 @@ def test_uniform_and_certain_predictions() -> None:
     torch.testing.assert_close(sums.aleatoric, torch.full((3,), math.log(10), dtype=torch.float64))
     # One class has all the weight, the others none: not even the log of a float32 is left.
     logits = torch.zeros(4, 2, 3)
-    logits[..., 0] = 500.0
+    logits[..., 0] = 1000.0
     sums = class_sums_of_logits(logits)
     assert (sums.aleatoric == 0).all()
     assert (sums.probs == torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64)).all()
-    torch.testing.assert_close(sums.log_probs[:, 1:], torch.full((2, 2), -500.0, dtype=torch.float64))
+    torch.testing.assert_close(sums.log_probs[:, 1:], torch.full((2, 2), -1000.0, dtype=torch.float64))
     logits[..., 1] = -math.inf
     sums = class_sums_of_logits(logits)
     assert (sums.log_probs[:, 1] <= -9e29).all()

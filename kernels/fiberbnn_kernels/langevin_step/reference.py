@@ -7,12 +7,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..norms import kinetic_energy
 from ..philox import philox_normal
 
 # Particles go through in chunks of about so many bytes where their noise is made.
 NOISE_BYTES = 1 << 26
-# Weights of every particle whose squares are summed at once.
-COLUMNS = 1 << 13
 
 
 class Counter(NamedTuple):
@@ -71,15 +70,19 @@ def langevin_open(
     counter: Counter,
     added_decay: Tensor | None = None,
     snapshot: Tensor | None = None,
+    noise: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return new particles and velocities, and energies [K, 3], float64; see `api.langevin_open`."""
-    decay, noise = refresh_of(step_size, friction)
+    """Return new particles and velocities, and energies [K, 3], float64; see `api.langevin_open`.
+
+    `noise` is what the counter gives, [K, P], where it is at hand.
+    """
+    decay, spread = refresh_of(step_size, friction)
     new_velocity = torch.addcmul(velocity, grad, scale, value=-0.5 * step_size)
     new_particles = torch.addcmul(particles, new_velocity, scale, value=0.5 * step_size)
     energies = [kinetic_energy(velocity), kinetic_energy(new_velocity)]
-    for rows, xi in _noise_of(new_velocity, counter):
-        new_velocity[rows] *= decay if added_decay is None else decay * added_decay[rows, None]
-        new_velocity[rows] += noise * xi
+    for rows, xi in _noise_of(new_velocity, counter) if noise is None else [(slice(None), noise)]:
+        v = new_velocity[rows]
+        v.mul_(decay if added_decay is None else decay * added_decay[rows, None]).add_(xi, alpha=spread)
     energies.append(kinetic_energy(new_velocity))
     new_particles.addcmul_(new_velocity, scale, value=0.5 * step_size)
     if snapshot is not None:
@@ -133,14 +136,6 @@ def perturb_(particles: Tensor, scale: Tensor | None, perturbation: Perturbation
     if noise:
         for rows, xi in _noise_of(particles, counter):
             particles[rows] += noise * (xi if scale is None else xi * scale)
-
-
-def kinetic_energy(velocity: Tensor) -> Tensor:
-    """Return 1/2 |v|^2 of each particle, [K]; float64, since differences of sums of millions are wanted."""
-    total = velocity.new_zeros(len(velocity), dtype=torch.float64)
-    for piece in velocity.split(COLUMNS, dim=1):
-        total += piece.double().square().sum(dim=1)
-    return 0.5 * total
 
 
 def _noise_of(like: Tensor, counter: Counter) -> Iterator[tuple[slice, Tensor]]:

@@ -24,7 +24,7 @@ class MLPWalk(NamedTuple):
     energy: Tensor  # [K], nats
     grad: Tensor  # [K, P]
     snapshots: Tensor  # [T, K, P]
-    snapshot_energy: Tensor  # [T, K], nats
+    energies: Tensor  # [n_steps, K], nats; after every step
     acceptance: Tensor  # [n_steps, K], min(1, exp(-energy error)), 0 where it is not a number
     moved: Tensor  # [n_steps, K], bool; False where the step was undone
     heat: Tensor  # [n_steps, K], mean square of the refreshed velocity, 1 in equilibrium
@@ -161,11 +161,10 @@ def _walk_op(
 
         launch = launch_for(layout, _architecture(particles.device))
         assert launch is not None
-        state, snapshots, snapshot_energy, steps = kernels.mlp_walk(start, posterior, scale, moves, launch)
+        state, snapshots, steps = kernels.mlp_walk(start, posterior, scale, moves, launch)
     else:
-        walk = reference.mlp_walk(start, posterior, scale, moves, cast(Impl, path))
-        state, snapshots, snapshot_energy, steps = walk
-    return *state, snapshots, snapshot_energy, *steps
+        state, snapshots, steps = reference.mlp_walk(start, posterior, scale, moves, cast(Impl, path))
+    return *state, snapshots, *steps
 
 
 @_walk_op.register_fake
@@ -180,7 +179,7 @@ def _(
     moved = torch.empty_like(each, dtype=torch.bool)
     return (
         torch.empty_like(particles), torch.empty_like(velocity), torch.empty_like(energy), torch.empty_like(grad),
-        snapshots, energy.new_empty(n_snapshots, k), each, moved, torch.empty_like(each),
+        snapshots, each, torch.empty_like(each), moved, torch.empty_like(each),
     )  # fmt: skip
 
 

@@ -30,7 +30,7 @@ _RUNTIME = [
 @triton.jit(do_not_specialize=_RUNTIME)
 def walk_kernel(
     particles, velocity, energy, grad, x, y, scale, place, work,
-    out_particles, out_velocity, out_energy, out_grad, snapshots, snapshot_energy, acceptance, moved, heat,
+    out_particles, out_velocity, out_energy, out_grad, snapshots, energies, acceptance, moved, heat,
     n_particles, n_params, row, n_rows, n_out,
     noise_precision, nll_constant, prior_precision, half_step, decay, spread, energy_error_limit,
     seed, step0, particle0, refresh_stream, revive_stream, n_steps, store_every,
@@ -113,7 +113,6 @@ def walk_kernel(
         tl.store(acceptance + info, tl.where(error == error, chance, 0.0))
         tl.store(moved + info, accepted.to(tl.int8))
         tl.store(heat + info, square_v.to(tl.float32) / n_params)
-        info += n_particles
         tl.debug_barrier()
         if accepted:
             here = 1 - here
@@ -123,8 +122,9 @@ def walk_kernel(
                 at = start + tl.arange(0, FB)
                 xi = normals4(start // 4 + tl.arange(0, FB // 4), particle0 + k, step0 + t, revive_stream, seed)
                 tl.store(v_at + at, tl.where(at < n_params, xi, 0.0), mask=at < row)
+        tl.store(energies + info, u)
+        info += n_particles
         if (t + 1) % store_every == 0:
-            tl.store(snapshot_energy + slot, u)
             for start in range(0, n_params, FB):
                 at = start + tl.arange(0, FB)
                 point = tl.load(work + here * row + at, mask=at < row, other=0.0)
@@ -143,7 +143,7 @@ def walk_kernel(
 
 def mlp_walk(
     state: State, posterior: Posterior, scale: Tensor, moves: Moves, launch: Launch
-) -> tuple[State, Tensor, Tensor, Step]:
+) -> tuple[State, Tensor, Step]:
     """Return what `reference.mlp_walk` returns, for float32 and contiguous tensors of a perceptron in the table."""
     layout, categorical = posterior.layout, posterior.likelihood == "categorical"
     size = padded(layout)
@@ -155,8 +155,7 @@ def mlp_walk(
     n_snapshots = moves.n_steps // moves.store_every if moves.store_every else 0
     out = State(*(torch.empty_like(tensor) for tensor in state))
     snapshots = particles.new_empty(n_snapshots, n_particles, n_params)
-    snapshot_energy = energy.new_empty(n_snapshots, n_particles)
-    acceptance, heat = energy.new_empty(moves.n_steps, n_particles), energy.new_empty(moves.n_steps, n_particles)
+    energies, acceptance, heat = (energy.new_empty(moves.n_steps, n_particles) for _ in range(3))
     moved = energy.new_empty(moves.n_steps, n_particles, dtype=torch.int8)
     constant = 0.0
     if not categorical:
@@ -165,7 +164,7 @@ def mlp_walk(
     with torch.cuda.device_of(particles):
         walk_kernel[(n_particles,)](
             *state, x, posterior.y, pad(scale, (0, row - n_params)), places(layout, row, particles.device),
-            particles.new_empty(n_particles, 5 * row + 2 * size.n_params), *out, snapshots, snapshot_energy,
+            particles.new_empty(n_particles, 5 * row + 2 * size.n_params), *out, snapshots, energies,
             acceptance, moved, heat, n_particles, n_params, row, len(x), layout.widths[-1],
             posterior.noise_precision, constant, posterior.prior_precision, 0.5 * moves.step_size, decay, spread,
             moves.energy_error_limit, moves.seed, moves.step0, moves.particle0, moves.refresh_stream,
@@ -174,4 +173,4 @@ def mlp_walk(
             BM=launch.rows, FB=launch.flat, ACT=layout.activation, CATEGORICAL=categorical, num_warps=launch.warps,
             **OPTIONS,
         )  # fmt: skip
-    return out, snapshots, snapshot_energy, Step(acceptance, moved.bool(), heat)
+    return out, snapshots, Step(energies, acceptance, moved.bool(), heat)

@@ -8,7 +8,7 @@ from .table import LAUNCHES, Size
 
 _TENSORS = (
     "particles", "velocity", "energy", "grad", "x", "y", "scale", "place", "work", "out_particles", "out_velocity",
-    "out_energy", "out_grad", "snapshots", "snapshot_energy", "acceptance", "moved", "heat",
+    "out_energy", "out_grad", "snapshots", "energies", "acceptance", "moved", "heat",
 )  # fmt: skip
 _FLOATS = (
     "noise_precision", "nll_constant", "prior_precision", "half_step", "decay", "spread", "energy_error_limit",

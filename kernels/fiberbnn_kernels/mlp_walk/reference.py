@@ -5,6 +5,7 @@ and the flat kernels of `langevin_step` around them.
 """
 
 from collections.abc import Iterator
+from itertools import repeat
 from typing import NamedTuple
 
 import torch
@@ -12,14 +13,16 @@ from torch import Tensor
 
 from ..backend import Impl
 from ..langevin_step import langevin_close, langevin_open
-from ..mlp.layout import MLPLayout
-from ..mlp.reference import Likelihood, mlp_nll_and_grad
-from ..philox import philox_normal
+from ..langevin_step import reference as flat
+from ..mlp import MLPLayout, mlp_nll_and_grad
+from ..mlp.reference import Likelihood
+from ..norms import squared_norms
+from ..philox import philox_normal, philox_normal_steps
 
+# On the CPU small walks cost mostly calls: noise is then made for several steps at once, so many numbers.
+CPU_NOISE_NUMBERS = 1 << 16
 # Undone particles are put back, and given noise, in chunks of about so many bytes.
 CHUNK_BYTES = 1 << 26
-# Weights of every particle whose squares are summed at once.
-COLUMNS = 1 << 13
 
 
 class Posterior(NamedTuple):
@@ -68,30 +71,44 @@ class State(NamedTuple):
 class Step(NamedTuple):
     """What happened in a step, or in all of them with an axis more."""
 
+    energy: Tensor  # [K], after the step
     acceptance: Tensor  # [K]
     moved: Tensor  # [K], bool
     heat: Tensor  # [K]
 
 
 def baoab(
-    state: State, posterior: Posterior, scale: Tensor, moves: Moves, t: int, impl: Impl = "reference"
+    state: State, posterior: Posterior, scale: Tensor, moves: Moves, t: int, impl: Impl, noise: Tensor | None
 ) -> tuple[State, Step]:
-    """Return the state after step number `t` of the moves, and what happened; `impl` is for the flat updates."""
+    """Return the state after step number `t` of the moves, and what happened.
+
+    `impl` is for the flat updates; `noise` what they draw, [K, P], where it is at hand.
+    """
     time, h = moves.step0 + t, moves.step_size
-    particles, velocity, kinetic = langevin_open(
-        state.particles, state.velocity, state.grad, scale, step_size=h, friction=moves.friction, seed=moves.seed,
-        step=time, stream=moves.refresh_stream, particle0=moves.particle0, impl=impl,
-    )  # fmt: skip
+    before = state.particles, state.velocity, state.grad, scale
+    counter = flat.Counter(moves.seed, time, moves.refresh_stream, moves.particle0)
+    if noise is None:
+        particles, velocity, kinetic = langevin_open(
+            *before, step_size=h, friction=moves.friction, impl=impl, **counter._asdict()
+        )
+    else:
+        particles, velocity, kinetic = flat.langevin_open(
+            *before, step_size=h, friction=moves.friction, counter=counter, noise=noise
+        )
     energy, grad = posterior.value_and_grad(particles)
-    last = langevin_close(velocity, grad, scale, step_size=h, impl=impl)
+    if noise is None:
+        last = langevin_close(velocity, grad, scale, step_size=h, impl=impl)
+    else:
+        last = flat.langevin_close(velocity, grad, scale, step_size=h)
     first, kicked, refreshed = kinetic.unbind(dim=1)
     error = (energy - state.energy + (last - (first - kicked + refreshed))).to(energy.dtype)
 
     moved = error < moves.energy_error_limit
     acceptance = torch.exp(-error.clamp(min=0.0)).nan_to_num(nan=0.0)
-    info = Step(acceptance, moved, (2.0 * refreshed / scale.numel()).to(energy.dtype))
+    heat = (2.0 * refreshed / scale.numel()).to(energy.dtype)
     if moved.all():
-        return State(particles, velocity, energy, grad), info
+        return State(particles, velocity, energy, grad), Step(energy, acceptance, moved, heat)
+    energy = torch.where(moved, energy, state.energy)
     for rows in _chunks(particles):
         if not (kept := moved[rows, None]).all():
             revived = philox_normal(
@@ -101,31 +118,36 @@ def baoab(
             velocity[rows] = torch.where(kept, velocity[rows], revived)
             particles[rows] = torch.where(kept, particles[rows], state.particles[rows])
             grad[rows] = torch.where(kept, grad[rows], state.grad[rows])
-    return State(particles, velocity, torch.where(moved, energy, state.energy), grad), info
+    return State(particles, velocity, energy, grad), Step(energy, acceptance, moved, heat)
 
 
 def mlp_walk(
     state: State, posterior: Posterior, scale: Tensor, moves: Moves, impl: Impl = "reference"
-) -> tuple[State, Tensor, Tensor, Step]:
-    """Return the last state, snapshots [T, K, P] and their energies [T, K], and of every step what happened."""
+) -> tuple[State, Tensor, Step]:
+    """Return the last state, snapshots [T, K, P], and of every step what happened."""
     n_snapshots = moves.n_steps // moves.store_every if moves.store_every else 0
     snapshots = state.particles.new_empty(n_snapshots, *state.particles.shape)
-    energies = state.energy.new_empty(n_snapshots, len(state.energy))
     infos = []
-    for t in range(moves.n_steps):
-        state, info = baoab(state, posterior, scale, moves, t, impl)
+    for t, noise in enumerate(_noises(state.particles, moves)):
+        state, info = baoab(state, posterior, scale, moves, t, impl, noise)
         infos.append(info)
         if moves.store_every and (t + 1) % moves.store_every == 0:
-            snapshots[t // moves.store_every], energies[t // moves.store_every] = state.particles, state.energy
-    return state, snapshots, energies, Step(*(torch.stack(column) for column in zip(*infos, strict=True)))
+            snapshots[t // moves.store_every] = state.particles
+    return state, snapshots, Step(*(torch.stack(column) for column in zip(*infos, strict=True)))
 
 
-def squared_norms(rows: Tensor) -> Tensor:
-    """Return the sums of squares of rows [K, P], [K]; float64, without a float64 copy of them all."""
-    total = rows.new_zeros(len(rows), dtype=torch.float64)
-    for piece in rows.split(COLUMNS, dim=1):
-        total += piece.double().square().sum(dim=1)
-    return total
+def _noises(particles: Tensor, moves: Moves) -> Iterator[Tensor | None]:
+    """Yield the noise of each step, [K, P], where making that of several at once is worth while; else None."""
+    together = CPU_NOISE_NUMBERS // particles.numel() if particles.device.type == "cpu" else 0
+    if not together:
+        yield from repeat(None, moves.n_steps)
+        return
+    end = moves.step0 + moves.n_steps
+    for start in range(moves.step0, end, together):
+        yield from philox_normal_steps(
+            *particles.shape, seed=moves.seed, steps=range(start, min(start + together, end)),
+            stream=moves.refresh_stream, particle0=moves.particle0, dtype=particles.dtype,
+        )  # fmt: skip
 
 
 def _chunks(rows: Tensor) -> Iterator[slice]:

@@ -52,11 +52,13 @@ class ClassTotals:
 
     def add_(self, rows: slice, n_before: int, logits: Tensor) -> None:
         """Take in logits [k, C, rows] of k further samples."""
-        log_p = torch.log_softmax(logits, dim=1).clamp_min_(LEAST_LOG)
+        # Mutual information is a small difference of entropies: p, p log p and their means have to fit one another far
+        # beyond float32, whatever the rounding of the logarithms themselves.
+        log_p = torch.log_softmax(logits, dim=1).clamp_min_(LEAST_LOG).double()
         peak = log_p.amax(dim=0)
         p = (log_p - peak).exp_()
         total = p.sum(dim=0)
-        log_sum = peak.double() + total.double().log()
+        log_sum = peak + total.log()
         self.log_sum[:, rows] = torch.logaddexp(self.log_sum[:, rows], log_sum)
         p *= peak.exp()
         self.entropy[rows] -= log_p.mul_(p).sum(dim=(0, 1))
