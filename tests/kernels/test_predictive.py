@@ -10,14 +10,12 @@ from fiberbnn_kernels import MLPLayout, mlp_forward
 from fiberbnn_kernels.predictive import (
     ClassSums,
     GaussianSums,
-    api,
     class_sums,
     class_sums_of_logits,
     gaussian_sums,
     gaussian_sums_of_outputs,
     mlp_class_sums,
     mlp_gaussian_sums,
-    perceptron,
     reference,
 )
 
@@ -182,11 +180,11 @@ def test_uniform_and_certain_predictions() -> None:
     torch.testing.assert_close(sums.aleatoric, torch.full((3,), math.log(10), dtype=torch.float64))
     # One class has all the weight, the others none: not even the log of a float32 is left.
     logits = torch.zeros(4, 2, 3)
-    logits[..., 0] = 500.0
+    logits[..., 0] = 1000.0
     sums = class_sums_of_logits(logits)
     assert (sums.aleatoric == 0).all()
     assert (sums.probs == torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64)).all()
-    torch.testing.assert_close(sums.log_probs[:, 1:], torch.full((2, 2), -500.0, dtype=torch.float64))
+    torch.testing.assert_close(sums.log_probs[:, 1:], torch.full((2, 2), -1000.0, dtype=torch.float64))
     logits[..., 1] = -math.inf
     sums = class_sums_of_logits(logits)
     assert (sums.log_probs[:, 1] <= -9e29).all()
@@ -206,22 +204,6 @@ def test_nan_of_one_row_stays_there() -> None:
     sums = class_sums_of_logits(logits)
     assert sums.probs[1].isnan().all()
     assert sums.entropy.isnan().tolist() == [False, True, False, False]
-
-
-def test_operators_are_registered_soundly() -> None:
-    h, weight, bias = (t.float() for t in make_layer((5, 4, 3, 2)))
-    layout, y, noise = MLPLayout((3, 6, 2)), torch.zeros(4, 2), torch.ones(2)
-    weights = torch.randn(5, layout.n_params)
-    for op, arguments in (
-        (api._class_sums_op, (h, weight, bias, False)),
-        (api._class_sums_op, (h, None, None, False)),
-        (api._gaussian_sums_op, (h, weight, bias, noise, y, False)),
-        (api._gaussian_sums_op, (h, weight, bias, None, None, False)),
-        (perceptron._mlp_class_sums_op, (weights, h[0], layout.widths, "tanh", False)),
-        (perceptron._mlp_gaussian_sums_op, (weights, h[0], layout.widths, "gelu", noise, y, False)),
-        (perceptron._mlp_gaussian_sums_op, (weights, h[0], layout.widths, "relu", None, y[:, :1], False)),
-    ):
-        assert set(torch.library.opcheck(op, arguments).values()) == {"SUCCESS"}
 
 
 def test_compiles_without_a_break() -> None:
