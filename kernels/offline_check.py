@@ -1,44 +1,42 @@
 """Compile every Triton kernel for GPUs that need not be here, and hold the result against limits.
 
-    python kernels/offline_check.py
+    python kernels/offline_check.py                       # or nox -s kernels
+    python kernels/offline_check.py -k langevin_open      # those whose name holds this
+    python kernels/offline_check.py --amd all             # on AMD's gfx942 every case, not one of each kernel
 
-Prints registers, stack, shared memory and local-memory instructions of each kernel, block and architecture.
-Exits with 1 if a limit is broken, with 2 if nothing could be compiled. Missing tools are reported.
+Prints registers, stack, local-memory instructions inside and outside the loop that does the work, shared memory and
+its limit, for each kernel, block and architecture. Then, as information that breaks no limit, what AMD's compiler makes
+of the kernels. Exits with 1 if a limit is broken, with 2 if nothing could be compiled. Missing tools are reported.
 """
 
+import argparse
 import importlib
 import multiprocessing
-import re
-import shutil
-import subprocess
+import os
 import sys
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
-from itertools import islice, repeat
+from functools import partial
+from itertools import islice
 from pathlib import Path
+
+from offline_compile import AMD, AMDUsage, Usage, compile_case, compile_for_amd, find_cuobjdump
 
 import fiberbnn_kernels
 from fiberbnn_kernels.offline import KernelCase
 
-LOCAL = re.compile(r"\b(?:LDL|STL)\b")  # instructions that reach for memory of a thread's own: spilled registers
-LINE = "{:<44}{:>5}{:>7}{:>11}{:>7}{:>8}{:>7}{:>16}  {}"  # of the table
 # Shared memory one program may have, bytes. Triton does not check it when it compiles for an absent device.
 SHARED_LIMIT = {80: 163 << 10, 90: 227 << 10, 100: 227 << 10}
-
-
-@dataclass(frozen=True)
-class Usage:
-    """What a compiled kernel needs; None where no tool was at hand to tell."""
-
-    shared: int
-    contracted: int
-    registers: int | None = None
-    stack: int | None = None
-    local_accesses: int | None = None
-    loop_accesses: int | None = None
-    wide_stores: int | None = None
+# Compute capabilities 8.6, 8.9 and 12.0 have less. Triton asks there for as much as on 8.0, so that number is checked.
+SMALL_SHARED_LIMIT = 99 << 10
+NVIDIA_LINE = "{:<52}{:>5}{:>6}{:>10}{:>6}{:>9}{:>10}{:>15}{:>12}{:>15}  {}"
+NVIDIA_HEADER = (
+    "kernel", "sm", "warps", "registers", "stack", "in loop", "elsewhere", "shared/limit", "fits 99 kB",
+    "16-byte stores", "verdict",
+)  # fmt: skip
+AMD_SHARED_LIMIT = 64 << 10
+AMD_LINE = "{:<52}{:>6}{:>7}{:>7}{:>13}{:>13}{:>9}{:>13}  {}"
+AMD_HEADER = ("kernel", "warps", "VGPRs", "AGPRs", "VGPR spills", "SGPR spills", "scratch", "LDS/limit", "note")
 
 
 def cases() -> Iterator[KernelCase]:
@@ -48,59 +46,16 @@ def cases() -> Iterator[KernelCase]:
         yield from importlib.import_module(f"fiberbnn_kernels.{file.parent.name}.offline").cases()
 
 
-def compile_case(case: KernelCase, arch: int, cuobjdump: str | None) -> Usage:
-    """Return what the kernel needs on compute capability `arch` (80 for 8.0)."""
-    import triton
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
+def compile_numbered(work: tuple[int, int | None], cuobjdump: str | None) -> tuple[Usage | AMDUsage | str, float]:
+    """Return what case `number` needs on an architecture, None for AMD's, and the seconds of processor time it took.
 
-    names = list(case.signature)
-    source = ASTSource(
-        case.kernel,
-        case.signature,
-        constexprs={(names.index(name),): value for name, value in case.constants.items()},
-        attrs={(names.index(name),): [["tt.divisibility", 16]] for name in case.divisible_by_16},
-    )
-    compiled = triton.compile(
-        source, target=GPUTarget("cuda", arch, 32), options={"num_warps": case.warps, **case.options}
-    )
-    # Without .rn the assembler may contract a product and a sum of its own accord.
-    contracted = len(re.findall(r"\bfma\.|\b(?:mul|add|sub)\.(?:ftz\.)?f32\b", compiled.asm["ptx"]))
-    if cuobjdump is None:
-        return Usage(compiled.metadata.shared, contracted)
-    with tempfile.TemporaryDirectory() as folder:
-        cubin = Path(folder) / "kernel.cubin"
-        cubin.write_bytes(compiled.asm["cubin"])
-        resources = _run(cuobjdump, "-res-usage", str(cubin))
-        sass = _run(cuobjdump, "-sass", str(cubin))
-    return Usage(
-        compiled.metadata.shared,
-        contracted,
-        registers=_number(r"REG:(\d+)", resources),
-        stack=_number(r"STACK:(\d+)", resources),
-        local_accesses=len(LOCAL.findall(sass)),
-        loop_accesses=loop_accesses(sass),
-        wide_stores=len(re.findall(r"\bSTG\.E\.128\b", sass)),
-    )
-
-
-def loop_accesses(sass: str) -> int:
-    """Return the local-memory instructions in the shortest loop that holds most products of the assembly."""
-    lines = [(int(at, 16), text) for at, text in re.findall(r"/\*([0-9a-f]{4,})\*/\s+([^;]*);", sass)]
-    products = [at for at, text in lines if "FFMA" in text]
-    loops = []
-    for at, text in lines:
-        target = re.search(r"\bBRA\b.*?0x([0-9a-f]+)", text)
-        if target and int(target[1], 16) < at:
-            loops.append((int(target[1], 16), at))
-    most = [(a, b) for a, b in loops if 2 * sum(a <= at <= b for at in products) > len(products)]
-    first, last = min(most, key=lambda loop: loop[1] - loop[0], default=(0, -1))
-    return sum(first <= at <= last and bool(LOCAL.search(text)) for at, text in lines)
-
-
-def compile_numbered(number: int, arch: int, cuobjdump: str | None) -> Usage:
-    """Return what case `number` needs; a kernel itself cannot be sent to another process."""
-    return compile_case(next(islice(cases(), number, None)), arch, cuobjdump)
+    A kernel itself cannot be sent to another process.
+    """
+    number, arch = work
+    start = sum(os.times()[:4])  # with that of the assembler, a process of its own
+    case = next(islice(cases(), number, None))
+    usage = compile_for_amd(case) if arch is None else compile_case(case, arch, cuobjdump)
+    return usage, sum(os.times()[:4]) - start
 
 
 def broken_limits(case: KernelCase, arch: int, usage: Usage) -> list[str]:
@@ -108,6 +63,8 @@ def broken_limits(case: KernelCase, arch: int, usage: Usage) -> list[str]:
     broken = []
     if usage.shared > SHARED_LIMIT[arch]:
         broken.append(f"{usage.shared} bytes of shared memory, the limit is {SHARED_LIMIT[arch]}")
+    if case.everywhere and usage.shared > SMALL_SHARED_LIMIT:
+        broken.append(f"{usage.shared} bytes of shared memory, on 8.6, 8.9 and 12.0 the limit is {SMALL_SHARED_LIMIT}")
     if usage.contracted and case.bit_equal:
         broken.append(f"{usage.contracted} operations fused or free to be: bits would differ from the CPU's")
     if (usage.stack or 0) > 4 * case.outside_loop:
@@ -121,52 +78,101 @@ def broken_limits(case: KernelCase, arch: int, usage: Usage) -> list[str]:
     return broken
 
 
-def find_cuobjdump() -> str | None:
-    """Return the path of cuobjdump, the one that comes with Triton if there is one."""
-    from triton import knobs
-
-    try:
-        return str(knobs.nvidia.cuobjdump.path)
-    except RuntimeError:
-        return shutil.which("cuobjdump")
+def one_of_each(every: dict[int, KernelCase]) -> list[int]:
+    """Return the number of one case for every kernel: of most constants it is given, the last."""
+    return sorted({case.kernel.__name__: number for number, case in every.items()}.values())
 
 
-def main() -> int:
-    """Print the table; return 0 if all limits hold, 1 if one is broken, 2 if nothing can be compiled."""
+def nvidia_row(case: KernelCase, arch: int, usage: Usage, broken: list[str]) -> str:
+    """Return a line of the table."""
+    elsewhere = None
+    if usage.local_accesses is not None and usage.loop_accesses is not None:
+        elsewhere = usage.local_accesses - usage.loop_accesses
+    measured = ("-" if v is None else v for v in (usage.registers, usage.stack, usage.loop_accesses, elsewhere))
+    small = "-" if arch != 80 else "yes" if usage.shared <= SMALL_SHARED_LIMIT else "no"
+    stores = "-" if usage.wide_stores is None else usage.wide_stores
+    shared = f"{usage.shared}/{SHARED_LIMIT[arch]}"
+    verdict = "; ".join(broken) or "ok"
+    return NVIDIA_LINE.format(case.name, arch, case.warps, *measured, shared, small, stores, verdict)
+
+
+def amd_row(case: KernelCase, usage: AMDUsage | str) -> str:
+    """Return a line of the table for information."""
+    if isinstance(usage, str):
+        return AMD_LINE.format(case.name, case.warps, *6 * "-", usage)
+    numbers = (usage.vgprs, usage.agprs, usage.vgpr_spills, usage.sgpr_spills, usage.scratch)
+    notes = ["spills"] if usage.vgpr_spills else []  # spilled SGPRs lie in VGPRs
+    if usage.shared > AMD_SHARED_LIMIT:
+        notes.append("too much LDS")
+    lds = f"{usage.shared}/{AMD_SHARED_LIMIT}"
+    return AMD_LINE.format(case.name, case.warps, *numbers, lds, ", ".join(notes))
+
+
+def compiled(
+    wanted: Sequence[tuple[int, int | None]], cuobjdump: str | None, jobs: int
+) -> Iterator[tuple[Usage | AMDUsage | str, float]]:
+    """Yield what `compile_numbered` returns for all that is wanted, in order."""
+    work = partial(compile_numbered, cuobjdump=cuobjdump)
+    if jobs == 1:
+        yield from map(work, wanted)
+        return
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield from pool.map(work, wanted, chunksize=len(SHARED_LIMIT))
+
+
+def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Return the options of the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-k", metavar="NAME", default="", help="only the kernels whose name in the table holds NAME")
+    parser.add_argument(
+        "--amd", choices=("none", "some", "all"), default="some",
+        help=f"how many to compile for AMD's {AMD}, as information: one case of each kernel by default",
+    )  # fmt: skip
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes; all processors by default")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the tables; return 0 if all limits hold, 1 if one is broken, 2 if nothing can be compiled."""
+    options = parsed(arguments)
     try:
         import triton
+        from triton.backends import backends
     except ImportError:
         print("Triton is not installed: nothing was checked", file=sys.stderr)
         return 2
-    cuobjdump = find_cuobjdump()
+    every = {number: case for number, case in enumerate(cases()) if options.k in case.name}
+    if not every:
+        print(f"no kernel has {options.k!r} in its name: nothing was checked", file=sys.stderr)
+        return 2
     print(f"Triton {triton.__version__}")
+    cuobjdump = find_cuobjdump()
     if cuobjdump is None:
         print("no cuobjdump found: registers, stack, spills and store widths are NOT checked")
-    header = ("kernel", "sm", "warps", "registers", "stack", "shared", "local", "16-byte stores", "verdict")
-    print(LINE.format(*header))
-    failures, every = 0, list(cases())
-    wanted = [(number, arch) for number in range(len(every)) for arch in SHARED_LIMIT]
-    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
-        usages = pool.map(compile_numbered, *zip(*wanted, strict=True), repeat(cuobjdump), chunksize=len(SHARED_LIMIT))
-        for (number, arch), usage in zip(wanted, usages, strict=True):
-            case = every[number]
-            broken = broken_limits(case, arch, usage)
+    wanted: list[tuple[int, int | None]] = [(number, arch) for number in every for arch in SHARED_LIMIT]
+    if options.amd != "none" and "amd" not in backends:
+        print(f"this Triton has no compiler for AMD: nothing is known of {AMD}")
+    elif options.amd != "none":
+        wanted += [(number, None) for number in (every if options.amd == "all" else one_of_each(every))]
+    print(NVIDIA_LINE.format(*NVIDIA_HEADER))
+    failures, seconds, amd_rows, amd_seconds = 0, 0.0, [], 0.0
+    for (number, arch), (usage, took) in zip(wanted, compiled(wanted, cuobjdump, options.jobs), strict=True):
+        seconds += took
+        if isinstance(usage, Usage):
+            assert arch is not None
+            broken = broken_limits(every[number], arch, usage)
             failures += bool(broken)
-            shown = ("-" if v is None else v for v in (usage.registers, usage.stack))
-            tail = ("-" if v is None else v for v in (usage.local_accesses, usage.wide_stores))
-            row = (case.name, arch, case.warps, *shown, usage.shared, *tail, "; ".join(broken) or "ok")
-            print(LINE.format(*row))
-    print(f"{failures} broken" if failures else f"all limits hold ({len(wanted)} compilations)")
+            print(nvidia_row(every[number], arch, usage, broken))
+        else:
+            amd_rows.append(amd_row(every[number], usage))
+            amd_seconds += took
+    if amd_rows:
+        print(f"\n{AMD}, for information: no limit is held against it, nothing has run there")
+        print("\n".join((AMD_LINE.format(*AMD_HEADER), *amd_rows)))
+    spent = f"{seconds:.0f} s of processor time, {amd_seconds:.0f} s of it for {AMD}"
+    n_checked = len(wanted) - len(amd_rows)
+    print(f"\n{f'{failures} broken' if failures else 'all limits hold'} ({n_checked} compilations checked; {spent})")
     return int(failures > 0)
-
-
-def _run(*command: str) -> str:
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
-
-
-def _number(pattern: str, text: str) -> int | None:
-    found = re.search(pattern, text)
-    return int(found[1]) if found else None
 
 
 if __name__ == "__main__":

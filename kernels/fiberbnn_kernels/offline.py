@@ -20,6 +20,7 @@ class KernelCase:
         options: of the compiler.
         outside_loop: local-memory instructions that it may have outside the loop that does most of its work; stack to
             match. Inside it there may be none.
+        everywhere: whether it is launched on every architecture, also those with 99 kB of shared memory.
     """
 
     name: str
@@ -32,3 +33,4 @@ class KernelCase:
     bit_equal: bool = False
     options: dict[str, Any] = field(default_factory=dict)
     outside_loop: int = 0
+    everywhere: bool = False

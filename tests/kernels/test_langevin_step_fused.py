@@ -158,6 +158,19 @@ def test_fused_operators_are_registered_soundly() -> None:
     assert set(torch.library.opcheck(api._close_op, (*inputs[1:], h, True)).values()) == {"SUCCESS"}
 
 
+def test_copies_under_vmap_are_the_rows_of_one_launch() -> None:
+    x, v, g, scale, _ = make_inputs(6, 17)
+    whole = langevin_open(x, v, g, scale, **SETTINGS, impl="fused")
+    copies = [t.view(2, 3, 17) for t in (x, v, g)]
+    mapped = torch.vmap(lambda x, v, g: langevin_open(x, v, g, scale, **SETTINGS, impl="fused"))(*copies)
+    assert all(torch.equal(a.flatten(0, 1), b) for a, b in zip(mapped, whole, strict=True))
+    kicked, kicked_copies = v.clone(), v.clone().view(2, 3, 17)
+    energy = langevin_close(kicked, g, scale, step_size=0.3, impl="fused")
+    close = torch.vmap(lambda v, g: langevin_close(v, g, scale, step_size=0.3, impl="fused"))
+    assert torch.equal(close(kicked_copies, copies[2]).flatten(), energy)
+    assert torch.equal(kicked_copies.flatten(0, 1), kicked)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_rows_beyond_the_reach_of_32_bits() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from offline_compile import loop_accesses
 
 SCRIPT = Path(__file__).parents[2] / "kernels" / "offline_check.py"
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
@@ -51,15 +52,15 @@ def test_contraction_is_seen(check: ModuleType) -> None:
     assert check.compile_case(case, 90, None).contracted == 0
 
 
-def test_what_spills_is_looked_for_in_the_loop_that_does_the_work(check: ModuleType) -> None:
+def test_what_spills_is_looked_for_in_the_loop_that_does_the_work() -> None:
     def assembly(*instructions: str) -> str:
         return "".join(f"        /*{16 * at:04x}*/   {text} ;\n" for at, text in enumerate(instructions))
 
     loop = ["STL [R1], R2", "FFMA R0, R1, R2, R3", "FFMA R0, R1, R2, R3", "@P0 BRA 0x10", "LDL R2, [R1]"]
-    assert check.loop_accesses(assembly(*loop)) == 0
-    assert check.loop_accesses(assembly(*loop[:2], "LDL R4, [R1]", *loop[2:])) == 1
+    assert loop_accesses(assembly(*loop)) == 0
+    assert loop_accesses(assembly(*loop[:2], "LDL R4, [R1]", *loop[2:])) == 1
     outer = [*loop, "@P1 BRA 0x0"]  # the loop around it does no more work
-    assert check.loop_accesses(assembly(*outer)) == 0
+    assert loop_accesses(assembly(*outer)) == 0
 
 
 def test_a_case_may_allow_what_lies_outside_that_loop(check: ModuleType) -> None:
@@ -67,3 +68,78 @@ def test_a_case_may_allow_what_lies_outside_that_loop(check: ModuleType) -> None
     usage = check.Usage(1024, 0, registers=255, stack=32, local_accesses=8, loop_accesses=0)
     assert check.broken_limits(case, 90, usage) == []
     assert len(check.broken_limits(case, 90, dataclasses.replace(usage, local_accesses=9, stack=36))) == 2
+
+
+def test_kernels_that_break_limits_are_caught(check: ModuleType) -> None:
+    from tests.kernels.planted import product_case
+
+    cuobjdump = check.find_cuobjdump()
+    if cuobjdump is None:
+        pytest.skip("no cuobjdump")
+    spilling = product_case(128, 16, 2, "ieee")
+    usage = check.compile_case(spilling, 80, cuobjdump)
+    assert 0 < usage.loop_accesses < usage.local_accesses
+    broken = " ".join(check.broken_limits(spilling, 80, usage))
+    assert all(word in broken for word in ("stack", "spilled", "in the loop"))
+    modest = product_case(16, 16, 4, "ieee")
+    assert check.broken_limits(modest, 80, check.compile_case(modest, 80, cuobjdump)) == []
+
+
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_small_shared_memories_count_for_what_is_launched_there(check: ModuleType, everywhere: bool) -> None:
+    from tests.kernels.planted import product_case
+
+    case = product_case(16, 1024, 8, "tf32", everywhere=everywhere)
+    usage = check.compile_case(case, 80, None)
+    assert check.SMALL_SHARED_LIMIT < usage.shared < check.SHARED_LIMIT[80]
+    assert [("8.6" in message) for message in check.broken_limits(case, 80, usage)] == [True] * everywhere
+    assert [line.split()[-3] for line in [check.nvidia_row(case, 80, usage, [])]] == ["no"]
+
+
+def test_the_exit_code_says_whether_a_limit_is_broken(
+    check: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tests.kernels.planted import product_case
+
+    planted = [product_case(32, 1024, 16, "tf32"), product_case(16, 16, 4, "tf32")]
+    monkeypatch.setattr(check, "cases", lambda: iter(planted))
+    monkeypatch.setattr(check, "SHARED_LIMIT", {80: check.SHARED_LIMIT[80]})
+    assert check.main(["--jobs", "1", "--amd", "none"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert "262144/166912" in next(line for line in lines if "planted 32" in line)
+    assert next(line for line in lines if "planted 16" in line).endswith("ok")
+    assert lines[-1].startswith("1 broken (2 compilations checked")
+    assert check.main(["--jobs", "1", "--amd", "none", "-k", "planted 16"]) == 0
+    assert "planted 32" not in capsys.readouterr().out
+    assert check.main(["-k", "no such kernel"]) == 2
+
+
+def test_amd_is_for_information(
+    check: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from triton.backends import backends
+
+    monkeypatch.setattr(check, "SHARED_LIMIT", {80: check.SHARED_LIMIT[80]})
+    arguments = ["--jobs", "1", "--amd", "all", "-k", "philox_uniform"]
+    if "amd" in backends:
+        assert check.main(arguments) == 0
+        row = capsys.readouterr().out.partition("gfx942, for information")[2].splitlines()[2].split()
+        assert row[:2] == ["philox_uniform", "128"]
+        assert 0 < int(row[3]) <= 512
+    monkeypatch.setitem(backends, "amd", None)
+    monkeypatch.delitem(backends, "amd")
+    assert check.main(arguments) == 0
+    out = capsys.readouterr().out
+    assert out.count("gfx942") == 2
+    assert "no compiler for AMD: nothing is known of gfx942" in out
+    # What spills, does not fit or does not compile has a note and breaks nothing.
+    case = check.KernelCase("k", None, {}, {}, 4, ())
+    assert check.amd_row(case, check.AMDUsage(512, 0, 3, 0, 8, 70_000)).endswith("spills, too much LDS")
+    assert check.amd_row(case, check.compile_for_amd(case)).split("  ")[-1].startswith("does not compile: ")
+
+
+def test_one_case_of_each_kernel(check: ModuleType) -> None:
+    every = dict(enumerate(check.cases()))
+    kernels = [every[number].kernel for number in check.one_of_each(every)]
+    assert len(kernels) == len({id(kernel) for kernel in kernels})
+    assert {id(kernel) for kernel in kernels} == {id(case.kernel) for case in every.values()}

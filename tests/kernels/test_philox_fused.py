@@ -67,7 +67,16 @@ def test_nothing_is_written_beyond_the_result() -> None:
 
 def test_fused_operators_are_registered_soundly() -> None:
     for op, arguments in (
-        (api._normal_op, (3, 7, 5, 2, 4, 1, 6, DEVICE, True)),
-        (api._uniform_op, (3, 5, 2, 1, 6, DEVICE, True)),
+        (api._normal_op, (3, 7, 5, 2, 4, 1, 6, DEVICE, True, torch.empty(0))),
+        (api._uniform_op, (3, 5, 2, 1, 6, DEVICE, True, torch.empty(0))),
     ):
         assert set(torch.library.opcheck(op, arguments).values()) == {"SUCCESS"}
+
+
+def test_copies_under_vmap_are_the_particles_of_one_launch() -> None:
+    counter = {"seed": 3, "step": 4, "stream": 5, "device": DEVICE, "impl": "fused"}
+    place = torch.zeros(2, 1, 1, device=DEVICE)
+    normal = torch.vmap(lambda x: x + philox_normal(3, 17, particle0=6, **counter), randomness="different")(place)
+    assert torch.equal(normal.flatten(0, 1), philox_normal(6, 17, particle0=6, **counter))
+    uniform = torch.vmap(lambda x: x[0] + philox_uniform(3, particle0=6, **counter), randomness="different")(place)
+    assert torch.equal(uniform.flatten(), philox_uniform(6, particle0=6, **counter))

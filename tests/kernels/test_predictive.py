@@ -10,14 +10,12 @@ from fiberbnn_kernels import MLPLayout, mlp_forward
 from fiberbnn_kernels.predictive import (
     ClassSums,
     GaussianSums,
-    api,
     class_sums,
     class_sums_of_logits,
     gaussian_sums,
     gaussian_sums_of_outputs,
     mlp_class_sums,
     mlp_gaussian_sums,
-    perceptron,
     reference,
 )
 
@@ -206,22 +204,6 @@ def test_nan_of_one_row_stays_there() -> None:
     sums = class_sums_of_logits(logits)
     assert sums.probs[1].isnan().all()
     assert sums.entropy.isnan().tolist() == [False, True, False, False]
-
-
-def test_operators_are_registered_soundly() -> None:
-    h, weight, bias = (t.float() for t in make_layer((5, 4, 3, 2)))
-    layout, y, noise = MLPLayout((3, 6, 2)), torch.zeros(4, 2), torch.ones(2)
-    weights = torch.randn(5, layout.n_params)
-    for op, arguments in (
-        (api._class_sums_op, (h, weight, bias, False)),
-        (api._class_sums_op, (h, None, None, False)),
-        (api._gaussian_sums_op, (h, weight, bias, noise, y, False)),
-        (api._gaussian_sums_op, (h, weight, bias, None, None, False)),
-        (perceptron._mlp_class_sums_op, (weights, h[0], layout.widths, "tanh", False)),
-        (perceptron._mlp_gaussian_sums_op, (weights, h[0], layout.widths, "gelu", noise, y, False)),
-        (perceptron._mlp_gaussian_sums_op, (weights, h[0], layout.widths, "relu", None, y[:, :1], False)),
-    ):
-        assert set(torch.library.opcheck(op, arguments).values()) == {"SUCCESS"}
 
 
 def test_compiles_without_a_break() -> None:

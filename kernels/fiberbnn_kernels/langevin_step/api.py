@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..backend import Impl, choose_fused
+from ..mapped import rows_rule
 from ..philox.api import check_counter
 from . import reference
 from .reference import Counter
@@ -36,7 +37,9 @@ def langevin_open(
     with b the added decay of the particle and xi what `philox_normal` gives for (seed, step, stream). Results do not
     depend on how particles are cut into chunks, bit for bit, if each chunk is given its first particle's number.
 
-    It has no autograd formula and no vmap rule: particles are the batch, and copies of one call would share noise.
+    It has no autograd formula. Under `torch.vmap` the particles of all copies go through one call: particle k of copy b
+    gets the number particle0 + b K + k, so that copies never share noise, if any tensor is mapped. A mapped `scale` or
+    `step_size` is refused, and so are a snapshot that is not mapped and randomness="same".
 
     Args:
         particles: positions x, [K, P].
@@ -67,7 +70,11 @@ def langevin_open(
     check_rows(particles, {"velocity": velocity, "grad": grad, "snapshot": snapshot}, {"scale": scale})
     check_in_place(snapshot=snapshot)
     if added_decay is not None and (added_decay.shape != particles.shape[:1] or added_decay.device != particles.device):
-        raise ValueError(f"added_decay must be [{len(particles)}] on {particles.device}; got {list(added_decay.shape)}")
+        raise ValueError(
+            f"added_decay must be [{len(particles)}] on {particles.device}; "
+            f"got {list(added_decay.shape)} on {added_decay.device}"
+        )
+    check_no_gradients(added_decay)
     check_counter(seed, step, 1, stream, particle0, particles.shape[0], particles.shape[1], particles.dtype)
     return _open_op(
         particles.contiguous(),
@@ -91,6 +98,8 @@ def langevin_close(
 ) -> Tensor:  # fmt: skip
     """Give velocities the closing kick of a BAOAB step, v -= h/2 M g, in place; return 1/2 |v|^2, [K], float64.
 
+    Under `torch.vmap`, as `langevin_open`; the velocity, which is overwritten, must be mapped.
+
     Args:
         velocity: v, [K, P], contiguous; overwritten.
         grad: g, gradients at the new positions, [K, P].
@@ -108,8 +117,7 @@ def langevin_close(
 
 
 # Opaque to the compiler on purpose: nothing here could be fused, and a triton_op needs a driver to be traced.
-@torch.library.custom_op("fiberbnn::langevin_open", mutates_args={"snapshot"})
-def _open_op(
+def _open(
     particles: Tensor,
     velocity: Tensor,
     grad: Tensor,
@@ -145,6 +153,10 @@ def _open_op(
     )
 
 
+_open_op = torch.library.custom_op("fiberbnn::langevin_open", _open, mutates_args={"snapshot"})
+_open_op.register_vmap(rows_rule(_open_op, _open, shared=("scale", "step_size"), written=("snapshot",)))
+
+
 @_open_op.register_fake
 def _(
     particles: Tensor,
@@ -165,14 +177,17 @@ def _(
     return torch.empty_like(particles), torch.empty_like(velocity), energies
 
 
-@torch.library.custom_op("fiberbnn::langevin_close", mutates_args={"velocity"})
-def _close_op(velocity: Tensor, grad: Tensor, scale: Tensor, step_size: Tensor, fused: bool) -> Tensor:
+def _close(velocity: Tensor, grad: Tensor, scale: Tensor, step_size: Tensor, fused: bool) -> Tensor:
     h = number("step_size", step_size)
     if fused:
         from . import fused as kernels
 
         return kernels.langevin_close(velocity, grad, scale, step_size=h)
     return reference.langevin_close(velocity, grad, scale, step_size=h)
+
+
+_close_op = torch.library.custom_op("fiberbnn::langevin_close", _close, mutates_args={"velocity"})
+_close_op.register_vmap(rows_rule(_close_op, _close, shared=("scale", "step_size"), written=("velocity",)))
 
 
 @_close_op.register_fake
@@ -204,8 +219,12 @@ def check_rows(particles: Tensor, rows: dict[str, Tensor | None], columns: dict[
                     f"{name} must be {list(shape)}, {particles.dtype} on {particles.device}; "
                     f"got {list(tensor.shape)}, {tensor.dtype} on {tensor.device}"
                 )
-    given = [particles, *rows.values(), *columns.values()]
-    if torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in given):
+    check_no_gradients(particles, *rows.values(), *columns.values())
+
+
+def check_no_gradients(*tensors: Tensor | None) -> None:
+    """Raise ValueError if a gradient is asked for."""
+    if torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors):
         raise ValueError("no autograd formula: detach the inputs, or call this under torch.no_grad()")
 
 
@@ -218,7 +237,10 @@ def check_in_place(**tensors: Tensor | None) -> None:
 
 def boxed(value: float | Tensor) -> Tensor:
     """Return a number as a tensor on the CPU, which the compiler does not take for a constant."""
-    return value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64, device="cpu")
+    if not isinstance(value, Tensor):
+        return torch.tensor(value, dtype=torch.float64, device="cpu")
+    check_no_gradients(value)
+    return value
 
 
 def number(name: str, value: float | Tensor) -> float:

@@ -36,6 +36,7 @@ def cases() -> Iterator[KernelCase]:
         fused.TOTAL_WARPS,
         ("parts", "totals"),
         options=fused.OPTIONS,
+        everywhere=True,
     )
 
 
@@ -94,4 +95,5 @@ def _case(
         wide_stores=aligned,
         bit_equal=True,
         options=fused.OPTIONS,
+        everywhere=True,
     )

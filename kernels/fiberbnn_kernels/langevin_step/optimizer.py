@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..backend import Impl
+from ..mapped import rows_rule
 from ..philox.api import check_counter
 from . import reference
 from .api import boxed, check_in_place, check_rows, choose_for, number
@@ -51,7 +52,9 @@ def optimizer_step(
     The prior is of the L2 kind: it goes through the moments, as the `weight_decay` of torch's SGD and Adam does. Then
     the snapshot is stored, and then x += drift_length M d + noise M xi as in `perturb`.
 
-    It has no autograd formula and no vmap rule: particles are the batch, and copies of one call would share noise.
+    It has no autograd formula. Under `torch.vmap` the particles of all copies go through one call: particle k of copy b
+    gets the number particle0 + b K + k, so that copies never share noise. Everything that is overwritten must be
+    mapped; a mapped `scale` or number is refused, and so is randomness="same".
 
     Args:
         particles: positions x, [K, P], contiguous; overwritten.
@@ -136,7 +139,7 @@ def perturb(
 ) -> Tensor:
     """Return x + drift_length M d + noise M xi, [K, P], with xi what `philox_normal` gives for (seed, step, stream).
 
-    Not differentiable, no vmap rule, arguments and errors: as `optimizer_step`, but the particles are not changed.
+    Not differentiable; `torch.vmap`, arguments and errors as of `optimizer_step`, but the particles are not changed.
     """
     check_rows(particles, {"drift": drift}, {"scale": scale})
     check_counter(seed, step, 1, stream, particle0, particles.shape[0], particles.shape[1], particles.dtype)
@@ -154,8 +157,7 @@ def perturb(
     )
 
 
-@torch.library.custom_op("fiberbnn::optimizer_step", mutates_args={"particles", "first", "second", "snapshot"})
-def _step_op(
+def _step(
     particles: Tensor,
     grad: Tensor,
     first: Tensor | None,
@@ -204,8 +206,13 @@ def _step_op(
     )
 
 
-@torch.library.custom_op("fiberbnn::perturb", mutates_args=())
-def _perturb_op(
+_WRITTEN = ("particles", "first", "second", "snapshot")
+_SHARED = ("scale", "learning_rate", "drift_length", "noise")
+_step_op = torch.library.custom_op("fiberbnn::optimizer_step", _step, mutates_args=_WRITTEN)
+_step_op.register_vmap(rows_rule(_step_op, _step, shared=_SHARED, written=_WRITTEN))
+
+
+def _perturb(
     particles: Tensor,
     scale: Tensor | None,
     drift: Tensor | None,
@@ -226,6 +233,10 @@ def _perturb_op(
     new = particles.clone()
     reference.perturb_(new, scale, perturbation)
     return new
+
+
+_perturb_op = torch.library.custom_op("fiberbnn::perturb", _perturb, mutates_args=())
+_perturb_op.register_vmap(rows_rule(_perturb_op, _perturb, shared=_SHARED))
 
 
 @_perturb_op.register_fake

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ..backend import Impl, choose_fused
+from ..mapped import VmapInfo, join, split
 from . import reference
 
 LinearActivation = Literal["none", "tanh", "relu", "silu", "gelu"]
@@ -20,8 +21,8 @@ def linear_act(
 ) -> Tensor:
     """Return act(x W_s^T + b_s) for every weight sample s, [S, N, O].
 
-    Not differentiable: tensors that require gradients are refused unless gradients are off. Under `torch.vmap` a
-    mapped axis joins the sample axis.
+    Not differentiable: tensors that require gradients are refused unless gradients are off. Under `torch.vmap` one
+    call does all copies: their inputs become rows where the layer is the same for all, else they become samples.
 
     Args:
         x: inputs of all samples, [N, I], or of each, [S, N, I].
@@ -85,7 +86,7 @@ def _(x: Tensor, weight: Tensor, bias: Tensor, activation: str, fused: bool) -> 
 
 @_linear_act_op.register_vmap
 def _(
-    info: object,
+    info: VmapInfo,
     in_dims: Sequence[int | None],
     x: Tensor,
     weight: Tensor,
@@ -93,17 +94,13 @@ def _(
     activation: str,
     fused: bool,
 ) -> tuple[Tensor, int]:
-    size = next(t.shape[d] for t, d in zip((x, weight, bias), in_dims, strict=False) if d is not None)
-    x, weight, bias = (
-        t.expand(size, *t.shape) if d is None else t.movedim(d, 0)
-        for t, d in zip((x, weight, bias), in_dims, strict=False)
-    )
-    n_samples = weight.shape[1]
-    if in_dims[0] is None and x.ndim == 3:
-        x = x[0]
-    else:
-        if x.ndim == 3:
-            x = x[:, None].expand(-1, n_samples, -1, -1)
-        x = x.flatten(0, 1)
-    out = _linear_act_op(x, weight.flatten(0, 1), bias.flatten(0, 1), activation, fused)
-    return out.unflatten(0, (size, n_samples)), 0
+    size, (x_dim, weight_dim, bias_dim) = info.batch_size, in_dims[:3]
+    if weight_dim is None and bias_dim is None:
+        rows = join(x, x_dim, size, axis=x.ndim - 3)
+        return split(_linear_act_op(rows, weight, bias, activation, fused), size, axis=1), 1
+    weight, bias = join(weight, weight_dim, size), join(bias, bias_dim, size)
+    if x.ndim == 3 and x_dim is not None:  # the same inputs for all samples of a copy
+        x = x.movedim(x_dim, 0).repeat_interleave(len(weight) // size, dim=0)
+    elif x.ndim > 2:
+        x = join(x, x_dim, size)
+    return split(_linear_act_op(x, weight, bias, activation, fused), size), 0

@@ -27,4 +27,5 @@ def cases() -> Iterator[KernelCase]:
                     tile.warps,
                     divisible,
                     options=fused.OPTIONS,
+                    everywhere=True,
                 )

@@ -1,9 +1,13 @@
 """Normal and uniform numbers that depend on a counter alone: the same on any device, rank and chunk."""
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from ..backend import Impl, choose_fused
+from ..mapped import VmapInfo, copies_token, number_on, split
 from . import reference
 
 WORD_END = 1 << 32
@@ -27,6 +31,9 @@ def philox_normal(
     A draw is a function of (seed, element, particle0 + row, step, stream): it does not change with K, P, the
     device or the implementation. Draws are float32 numbers, at most 5.77 in size, in every dtype.
 
+    Under `torch.vmap` it obeys `randomness`, as torch's own random functions: "different" numbers the rows of all
+    copies, row k of copy b as particle0 + b K + k; with "same" all copies have one draw; by default torch refuses.
+
     Args:
         n_particles: rows, K.
         n_elements: columns, P.
@@ -47,7 +54,8 @@ def philox_normal(
     check_counter(seed, step, 1, stream, particle0, n_particles, n_elements, dtype)
     place = torch.empty(0, device=device).device
     fused = choose_fused(impl, place)
-    return _normal_op(n_particles, n_elements, seed, step, 1, stream, particle0, place, fused)[0].to(dtype)
+    draws = _normal_op(n_particles, n_elements, seed, step, 1, stream, particle0, place, fused, copies_token())
+    return draws[0].to(dtype)
 
 
 def philox_normal_steps(
@@ -87,7 +95,7 @@ def philox_normal_steps(
     check_counter(seed, first, count, stream, particle0, n_particles, n_elements, dtype)
     place = torch.empty(0, device=device).device
     fused = choose_fused(impl, place)
-    draws = _normal_op(n_particles, n_elements, seed, first, count, stream, particle0, place, fused)
+    draws = _normal_op(n_particles, n_elements, seed, first, count, stream, particle0, place, fused, copies_token())
     return draws.to(dtype)
 
 
@@ -125,7 +133,7 @@ def philox_uniform(
         raise ValueError(f"uniform numbers come as float32 or float64; got {dtype}")
     place = torch.empty(0, device=device).device
     fused = choose_fused(impl, place)
-    return _uniform_op(n_particles, seed, step, stream, particle0, place, fused).to(dtype)
+    return _uniform_op(n_particles, seed, step, stream, particle0, place, fused, copies_token()).to(dtype)
 
 
 # Opaque to the compiler on purpose: nothing here could be fused, and a triton_op needs a driver to be traced.
@@ -140,6 +148,7 @@ def _normal_op(
     particle0: int,
     device: torch.device,
     fused: bool,
+    copies: Tensor,
 ) -> Tensor:
     steps = range(first_step, first_step + n_steps)
     if fused:
@@ -169,13 +178,21 @@ def _(
     particle0: int,
     device: torch.device,
     fused: bool,
+    copies: Tensor,
 ) -> Tensor:
     return torch.empty(n_steps, n_particles, n_elements, device=device)
 
 
 @torch.library.custom_op("fiberbnn::philox_uniform", mutates_args=())
 def _uniform_op(
-    n_particles: int, seed: int, step: int, stream: int, particle0: int, device: torch.device, fused: bool
+    n_particles: int,
+    seed: int,
+    step: int,
+    stream: int,
+    particle0: int,
+    device: torch.device,
+    fused: bool,
+    copies: Tensor,
 ) -> Tensor:
     if fused:
         from . import fused as kernels
@@ -188,8 +205,33 @@ def _uniform_op(
 
 
 @_uniform_op.register_fake
-def _(n_particles: int, seed: int, step: int, stream: int, particle0: int, device: torch.device, fused: bool) -> Tensor:
+def _(
+    n_particles: int,
+    seed: int,
+    step: int,
+    stream: int,
+    particle0: int,
+    device: torch.device,
+    fused: bool,
+    copies: Tensor,
+) -> Tensor:
     return torch.empty(n_particles, device=device)
+
+
+def _copies_rule(op: Any, axis: int) -> Callable[..., tuple[Tensor, int]]:
+    """Return the rule of `torch.vmap`: all copies are drawn at once, particles on an axis."""
+
+    def rule(info: VmapInfo, in_dims: Sequence[int | None], n_particles: int, *others: Any) -> tuple[Tensor, int]:
+        *others_but_last, copies = others
+        number_on(info, others[-4], n_particles * info.batch_size)
+        draws = op(n_particles * info.batch_size, *others_but_last, copies.select(in_dims[-1], 0))
+        return split(draws, info.batch_size, axis), axis
+
+    return rule
+
+
+_normal_op.register_vmap(_copies_rule(_normal_op, 1))
+_uniform_op.register_vmap(_copies_rule(_uniform_op, 0))
 
 
 def check_counter(

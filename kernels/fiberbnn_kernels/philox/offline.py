@@ -23,6 +23,7 @@ def cases() -> Iterator[KernelCase]:
                 wide_stores=kind == "aligned",
                 bit_equal=True,
                 options=fused.OPTIONS,
+                everywhere=True,
             )
     uniform = {"out": "*fp32", "n_particles": "i32", "seed": "i64", "step": "i32", "stream": "i32"}
     yield KernelCase(
@@ -34,4 +35,5 @@ def cases() -> Iterator[KernelCase]:
         ("out",),
         bit_equal=True,
         options=fused.OPTIONS,
+        everywhere=True,
     )

@@ -1,14 +1,22 @@
 """Last layer and average over weight samples in one pass; samples may come in chunks.
 
 Sums of chunks merge: `class_sums(h1, w1, b1).merge(class_sums(h2, w2, b2))` is that of all samples, however they are
-divided, up to rounding. No vmap rules: mapping over sets of samples would be a loop, as each set is reduced by itself.
+divided, up to rounding.
+
+Under `torch.vmap` sets of inputs and targets become rows of one call. Sets of weights or of noise variances are done
+one after the other, as each is a reduction of its own that keeps the whole machine busy. What is returned has no axis
+of copies before the mapped function returns its tensors: `vmap(lambda h: class_sums(h, w, b).probs)(sets)`.
 """
+
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..backend import Impl, choose_fused
 from ..linear_act.api import check_layer
+from ..mapped import VmapInfo, join, split
 from . import reference
 from .sums import ClassSums, GaussianSums
 
@@ -118,6 +126,8 @@ def check_noise(n_rows: int, n_outputs: int, noise_variance: Tensor | None, targ
                 f"{name} must be {h.dtype} {list(shape)} on {h.device}; "
                 f"got {tensor.dtype} {list(tensor.shape)} on {tensor.device}"
             )
+        if tensor is not None and tensor.requires_grad and torch.is_grad_enabled():
+            raise ValueError(f"no autograd formula: detach {name}, or call this under torch.no_grad()")
     return width
 
 
@@ -126,6 +136,38 @@ def _check_outputs(outputs: Tensor) -> None:
         raise ValueError(f"outputs must be floats [S, N, C], no axis empty; got {outputs.dtype} {list(outputs.shape)}")
     if torch.is_grad_enabled() and outputs.requires_grad:
         raise ValueError("no autograd formula: detach the outputs, or call this under torch.no_grad()")
+
+
+def sums_rule(op: Any, rows: Sequence[int]) -> Callable[..., tuple[FourTensors, tuple[int, ...]]]:
+    """Return the rule of `torch.vmap` of an operator that averages over samples.
+
+    Args:
+        op: the operator; it returns three tensors [N, C] and one [N] or [0].
+        rows: which of its arguments have the rows on their last axis but one, inputs first; they may be `None`.
+    """
+
+    def rule(info: VmapInfo, in_dims: Sequence[Any], *given: Any) -> tuple[FourTensors, tuple[int, ...]]:
+        size, arguments = info.batch_size, list(given)
+        mapped = [at for at, value in enumerate(given) if isinstance(value, Tensor) and in_dims[at] is not None]
+        if set(mapped) <= set(rows):
+            for at in rows:
+                if arguments[at] is not None:
+                    axis = arguments[at].ndim - 2 - (in_dims[at] is not None)
+                    arguments[at] = join(arguments[at], in_dims[at], size, axis)
+            parts = op(*arguments)
+            *sums, last = parts
+            last = split(last, size) if last.numel() else last.expand(size, 0)
+            a, b, c = (split(part, size) for part in sums)
+            return (a, b, c, last), (0, 0, 0, 0)
+        sets = []
+        for copy in range(size):
+            for at in mapped:
+                arguments[at] = given[at].select(in_dims[at], copy)
+            sets.append(op(*arguments))
+        a, b, c, d = (torch.stack(part) for part in zip(*sets, strict=True))
+        return (a, b, c, d), (0, 0, 0, 0)
+
+    return rule
 
 
 @torch.library.custom_op("fiberbnn::class_sums", mutates_args=())
@@ -170,6 +212,10 @@ def _(
     n_rows, n_outputs = h.shape[-2], h.shape[-1] if weight is None else weight.shape[1]
     width = n_outputs if noise_variance is not None else n_outputs // 2
     return fake_sums(h, n_rows, width, 0 if targets is None else n_rows)
+
+
+_class_sums_op.register_vmap(sums_rule(_class_sums_op, rows=(0,)))
+_gaussian_sums_op.register_vmap(sums_rule(_gaussian_sums_op, rows=(0, 4)))
 
 
 def fake_sums(like: Tensor, n_rows: int, width: int, n_last: int) -> FourTensors:

@@ -39,6 +39,7 @@ def cases() -> Iterator[KernelCase]:
                     tile.warps,
                     ("h", *class_out, *more),
                     options=fused.OPTIONS,
+                    everywhere=True,
                 )
             for predicted, targets in ((False, False), (False, True), (True, False), (True, True)):
                 form = ("predicted" if predicted else "known") + (" density" if targets else "")
@@ -50,4 +51,5 @@ def cases() -> Iterator[KernelCase]:
                     tile.warps,
                     ("h", "log_variance", "precision", "targets", *gaussian_out),
                     options=fused.OPTIONS,
+                    everywhere=True,
                 )

@@ -1,4 +1,4 @@
-"""A whole perceptron and the average over its weight samples in one call."""
+"""A whole perceptron and the average over its weight samples in one call; under `torch.vmap` as api.py says."""
 
 from collections.abc import Sequence
 from typing import Any, cast
@@ -9,7 +9,7 @@ from torch import Tensor
 from ..backend import Impl
 from ..mlp import MLPLayout
 from . import reference
-from .api import FourTensors, as_gaussian_sums, check_noise, fake_sums, fused_or_not
+from .api import FourTensors, as_gaussian_sums, check_noise, fake_sums, fused_or_not, sums_rule
 from .sums import ClassSums, GaussianSums
 
 
@@ -126,3 +126,7 @@ def _(
 ) -> FourTensors:
     width = widths[-1] if noise_variance is not None else widths[-1] // 2
     return fake_sums(x, x.shape[0], width, 0 if targets is None else x.shape[0])
+
+
+_mlp_class_sums_op.register_vmap(sums_rule(_mlp_class_sums_op, rows=(1,)))
+_mlp_gaussian_sums_op.register_vmap(sums_rule(_mlp_gaussian_sums_op, rows=(1, 5)))
