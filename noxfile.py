@@ -59,10 +59,8 @@ def bench(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none", requires=["env"])
 def speed(session: nox.Session) -> None:
-    """Time the operations against other ways of doing the same, one thread; results/speed/ holds JSON and a table."""
-    folder = Path("results/speed")
-    folder.mkdir(parents=True, exist_ok=True)
-    options = ("-o", "python_files=bench_*.py", f"--benchmark-json={folder}/times.json", f"--table={folder}/table.md")
+    """Time the operations against other ways of doing the same, one thread; results/speed/ gets DEVICE.json and .md."""
+    options = ("-o", "python_files=bench_*.py", "--benchmark-quiet", "--results=results/speed")
     run(session, "-m", "pytest", "bench/speed", "-q", *options, *session.posargs, OMP_NUM_THREADS="1")
 
 

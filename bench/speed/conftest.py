@@ -1,30 +1,56 @@
-"""What all timings share: threads, device, what is written about the machine, and the table of ratios."""
+"""What all timings share: threads, device, the gate before the clock, and the record of a run."""
 
 from __future__ import annotations
 
-import json
-import os
-import platform
-from importlib.util import find_spec
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench.speed.ratios import table
+from bench.speed.ceilings import Ceilings, Work
+from bench.speed.machine import file_stem, machine
+from bench.speed.record import Record, write_whole
+from bench.speed.table import page
+from bench.speed.timing import CLOCKS, paced
+
+RECORD = pytest.StashKey[Record]()
+NO_SUCH_SIZE = "there are not so many sizes for this device"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add where to run, and where the table goes."""
+    """Add where to run, for how long, and where the results go."""
     parser.addoption("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="where operations run")
     parser.addoption("--threads", type=int, default=1, help="of torch on the CPU; default 1")
-    parser.addoption("--table", type=Path, default=None, help="a Markdown file for the table of ratios")
+    parser.addoption("--seconds", type=float, default=0.5, help="that rounds of one method fill; default 0.5")
+    parser.addoption("--clock", choices=sorted(CLOCKS), default="wall", help="process: for one thread on a busy CPU")
+    parser.addoption("--small", action="store_true", help="only the first size of every operation")
+    parser.addoption("--results", type=Path, default=None, help="folder for DEVICE.json and DEVICE.md")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Take the threads that were asked for, before anything runs."""
+    """Take the threads that were asked for, and full float32, before anything runs."""
     torch.set_num_threads(config.getoption("--threads"))
+    torch.set_float32_matmul_precision("highest")
+    place = torch.device(config.getoption("--device"))
+    name = config.getoption("--clock")
+    if name == "process" and (place.type != "cpu" or torch.get_num_threads() > 1):
+        raise pytest.UsageError("--clock process says something of a CPU with --threads 1 only")
+    about = machine(place) | {"clock": name}
+    config.stash[RECORD] = Record(about, Ceilings(place, CLOCKS[name]), _results(config, ".json"))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Have all read the clock that was asked for."""
+    for item in items:
+        item.add_marker(pytest.mark.benchmark(timer=CLOCKS[config.getoption("--clock")]))
+
+
+def _results(config: pytest.Config, ending: str) -> Path | None:
+    folder = config.getoption("--results")
+    return folder and folder / (file_stem(torch.device(config.getoption("--device"))) + ending)
 
 
 @pytest.fixture(scope="session")
@@ -33,50 +59,74 @@ def device(request: pytest.FixtureRequest) -> torch.device:
     return torch.device(request.config.getoption("--device"))
 
 
+@pytest.fixture
+def sizes(request: pytest.FixtureRequest, device: torch.device) -> Callable[[dict[str, tuple], int], Any]:
+    """Return the size of a number on this device; skip the benchmark if it has no such one."""
+
+    def size(by_device: dict[str, tuple], number: int) -> Any:
+        found = by_device[device.type]
+        if number >= len(found):
+            pytest.skip(NO_SUCH_SIZE)
+        if number and request.config.getoption("--small"):
+            pytest.skip("only the first size was asked for")
+        return found[number]
+
+    return size
+
+
+@pytest.fixture
+def measure(request: pytest.FixtureRequest, benchmark: BenchmarkFixture, device: torch.device) -> Callable[..., None]:
+    """Return what times a function of no arguments.
+
+    It is called with the group, the name of the method, the function, its `Work`, and a check: a function of the
+    result, called once before, that raises if the result is wrong. Then nothing is timed.
+    """
+    record, config = request.config.stash[RECORD], request.config
+
+    def run(
+        group: str, method: str, function: Callable[[], Any], work: Work, check: Callable[[Any], None], **more: Any
+    ) -> None:
+        check(function())
+        calls, rounds = paced(function, device, config.getoption("--seconds"), record.ceilings.clock)
+        benchmark.group = group
+        benchmark.pedantic(calls, rounds=rounds, iterations=calls.count)
+        if benchmark.stats is not None:  # timing is not switched off
+            record.add(group, method, benchmark.stats.stats, calls.count, work, **more)
+
+    return run
+
+
+@pytest.fixture(autouse=True)
+def _empty_memory(device: torch.device) -> Iterator[None]:
+    yield
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
     """Describe the machine by what decides about speed, and leave out what names it."""
     machine_info.clear()
-    machine_info.update(machine(config))
+    machine_info.update(config.stash[RECORD].machine)
 
 
-def machine(config: pytest.Config) -> dict[str, Any]:
-    """Return processor, threads, GPU and versions."""
-    place = torch.device(config.getoption("--device"))
-    found = {
-        "processor": processor(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "triton": None,
-        "device": "cpu" if place.type == "cpu" else torch.cuda.get_device_name(place),
-    }
-    if find_spec("triton") is not None:
-        import triton
-
-        found["triton"] = triton.__version__
-    return found
-
-
-def processor() -> str:
-    """Return the processor's name."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    named = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor() or platform.machine())
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Remember why a benchmark has no time."""
+    report = yield
+    if report.failed:
+        item.config.stash[RECORD].miss(item.name, "failed")
+    elif report.skipped and isinstance(report.longrepr, tuple) and NO_SUCH_SIZE not in report.longrepr[2]:
+        item.config.stash[RECORD].miss(item.name, report.longrepr[2].removeprefix("Skipped: "))
+    return report
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """Print the table of ratios, and write it if a file was named."""
-    session = getattr(config, "_benchmarksession", None)
-    done = [one for one in session.benchmarks if one] if session else []
-    if not done:
+    """Print the tables, and write them if a folder was named."""
+    record = config.stash[RECORD]
+    record.write()
+    if not record.rows:
         return
-    rows = [{"group": one.group, "name": one.params["method"], "stats": one.stats.as_dict()} for one in done]
-    text = f"{json.dumps(machine(config))}\n\n{table(rows)}"
+    text = page(record.as_dict())
     terminalreporter.write_line(f"\n{text}")
-    if path := config.getoption("--table"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"# Speed\n\nMade by `nox -s speed`. Machine: {text}\n")
+    if path := _results(config, ".md"):
+        write_whole(path, text)

@@ -1,8 +1,7 @@
-"""Perceptrons and data of the sizes that the benchmark has, random."""
+"""Perceptrons and data of the sizes that the benchmark has, random, and what they cost."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -10,10 +9,28 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from bench.speed.ceilings import Work
 from fiberbnn_kernels import MLPLayout
 
-# Widths and training rows of Australian, Vehicle and Banana.
-SIZES = {"14-50-2": ((14, 50, 2), 552), "18-50-4": ((18, 50, 4), 592), "2-16-16-2": ((2, 16, 16, 2), 3710)}
+# Widths and training rows of Australian, Vehicle and Banana; then nets of a minibatch, for a GPU.
+SIZES = {
+    "14-50-2": ((14, 50, 2), 552),
+    "18-50-4": ((18, 50, 4), 592),
+    "2-16-16-2": ((2, 16, 16, 2), 3710),
+    "16-16-16-2": ((16, 16, 16, 2), 64),
+    "16-32-32-2": ((16, 32, 32, 2), 128),
+    "16-64-64-2": ((16, 64, 64, 2), 256),
+}
+NETS = ("14-50-2", "18-50-4", "2-16-16-2")
+# Of gradients and walks, by device: net and particles.
+RUNS = {
+    "cpu": tuple((net, k) for net in NETS for k in (16, 64, 256)),
+    "cuda": (
+        *((net, k) for net in NETS for k in (16, 64, 256, 1024)),
+        *((net, 128) for net in SIZES if net not in NETS),
+    ),
+}
+FLOAT = 4  # bytes
 
 
 @dataclass(frozen=True)
@@ -54,15 +71,21 @@ class Problem:
             at += parameter.numel()
         return functional_call(module, named, x)
 
+    @property
+    def data_bytes(self) -> int:
+        """Of inputs and labels."""
+        return self.x.nbytes + self.y.nbytes
 
-def synchronised(function: Callable[[], Tensor], device: torch.device) -> Callable[[], Tensor]:
-    """Return the function, waiting for the GPU where there is one."""
-    if device.type != "cuda":
-        return function
+    def forward_work(self, count: int) -> Work:
+        """Return the work of outputs for `count` weight vectors, the outputs not counted."""
+        products = 2 * len(self.x) * sum(at.n_in * at.n_out for at in self.layout.layers())
+        return Work(FLOAT * count * self.layout.n_params + self.data_bytes, count * products)
 
-    def waiting() -> Tensor:
-        found = function()
-        torch.cuda.synchronize(device)
-        return found
+    def gradient_work(self, count: int) -> Work:
+        """Return the work of gradients: weights are read, gradients written.
 
-    return waiting
+        A layer takes a product forward, one back to its weights and, but for the first, one back to its inputs.
+        """
+        first, *others = (at.n_in * at.n_out for at in self.layout.layers())
+        products = 2 * len(self.x) * (2 * first + 3 * sum(others))
+        return Work(2 * FLOAT * count * self.layout.n_params + self.data_bytes, count * products)
