@@ -1,7 +1,7 @@
 """Steps of the walk of a multilayer perceptron, in plain torch; this file is the definition.
 
-On a GPU it is also the path of perceptrons that the kernel does not take: a batched matrix product for every layer,
-and the flat kernels of `langevin_step` around them.
+On a GPU it is also the path of perceptrons that the kernel does not take: gradients of `mlp`, be they of its kernel or
+batched matrix products, and the flat kernels of `langevin_step` around them.
 """
 
 from collections.abc import Iterator
@@ -35,11 +35,12 @@ class Posterior(NamedTuple):
     noise_precision: float
     prior_precision: float
 
-    def value_and_grad(self, particles: Tensor) -> tuple[Tensor, Tensor]:
+    def value_and_grad(self, particles: Tensor, impl: Impl = "reference") -> tuple[Tensor, Tensor]:
         """Return the energies [K] and their gradients [K, P]."""
         nll, grad = mlp_nll_and_grad(
-            particles, self.x, self.y, self.layout, likelihood=self.likelihood, noise_precision=self.noise_precision
-        )
+            particles, self.x, self.y, self.layout, likelihood=self.likelihood, noise_precision=self.noise_precision,
+            impl=impl,
+        )  # fmt: skip
         grad.add_(particles, alpha=self.prior_precision)
         return (nll + 0.5 * self.prior_precision * squared_norms(particles)).to(nll.dtype), grad
 
@@ -82,7 +83,7 @@ def baoab(
 ) -> tuple[State, Step]:
     """Return the state after step number `t` of the moves, and what happened.
 
-    `impl` is for the flat updates; `noise` what they draw, [K, P], where it is at hand.
+    `impl` is for flat updates and gradients; `noise` what the updates draw, [K, P], where it is at hand.
     """
     time, h = moves.step0 + t, moves.step_size
     before = state.particles, state.velocity, state.grad, scale
@@ -95,7 +96,7 @@ def baoab(
         particles, velocity, kinetic = flat.langevin_open(
             *before, step_size=h, friction=moves.friction, counter=counter, noise=noise
         )
-    energy, grad = posterior.value_and_grad(particles)
+    energy, grad = posterior.value_and_grad(particles, impl)
     if noise is None:
         last = langevin_close(velocity, grad, scale, step_size=h, impl=impl)
     else:
