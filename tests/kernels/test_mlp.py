@@ -231,6 +231,8 @@ def test_bad_input_is_refused_in_words() -> None:
         mlp_nll_and_grad(weights, x, targets, layout, likelihood="gaussian", noise_precision=0.0)
     with pytest.raises(RuntimeError, match="no fused kernel"):
         mlp_forward(weights, x, layout, impl="fused")
+    with pytest.raises(RuntimeError, match="float32 only"):
+        mlp_nll_and_grad(weights.double(), x.double(), labels, layout, likelihood="categorical", impl="fused")
     with pytest.raises(ValueError, match="impl must be"):
         mlp_forward(weights, x, layout, impl="triton")
     with pytest.raises(RuntimeError, match="out of bounds"):

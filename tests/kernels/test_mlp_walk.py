@@ -11,7 +11,7 @@ from fiberbnn.network import Network
 from fiberbnn.streams import Stream
 from fiberbnn.walk_state import WalkSettings, WalkState
 from fiberbnn_kernels import MLPLayout
-from fiberbnn_kernels.mlp_walk import MLPWalk, api, mlp_walk, table
+from fiberbnn_kernels.mlp_walk import MLPWalk, api, mlp_walk
 
 SETTINGS = WalkSettings(friction=0.4, energy_error_limit=5.0)
 LAYOUT = MLPLayout((3, 7, 5, 2), "silu")
@@ -185,37 +185,3 @@ def test_fused_says_why_it_cannot_run() -> None:
         energy = make_energy("categorical", torch.float32)
         with pytest.raises(RuntimeError, match="cannot run: "):
             walk_with_op(start(energy), energy, impl="fused")
-
-
-def test_table_takes_what_fits() -> None:
-    for widths, size in {
-        (2, 16, 16, 2): (2, 16, 16),
-        (14, 50, 2): (1, 16, 64),
-        (17, 33, 20, 3): (2, 32, 64),
-        (64, 64, 64, 64, 16): (3, 64, 64),
-        (2, 60, 4, 4, 2): (3, 64, 64),
-    }.items():
-        assert table.padded(MLPLayout(widths))[:3] == size
-        assert all(table.launch_for(MLPLayout(widths), sm) for sm in table.ARCHITECTURES)
-        assert table.why_not_in_table(MLPLayout(widths), 1000, 90) is None
-    for widths in ((2, 2), (65, 8, 2), (2, 65, 65, 2), (1, 100, 1), (2, 129, 2), (2, 8, 17), (2, 8, 8, 8, 8, 2)):
-        assert "no launch for widths" in table.why_not_in_table(MLPLayout(widths), 10, 90)
-        assert table.launch_for(MLPLayout(widths), 90) is None
-    assert "compute capability 7.0" in table.why_not_in_table(LAYOUT, 10, 70)
-    assert "too many data" in table.why_not_in_table(LAYOUT, 1 << 27, 90)
-
-
-@pytest.mark.parametrize("widths", [(2, 16, 16, 2), (3, 7, 5, 2), (17, 33, 20, 9, 3), (1, 1, 1)])
-def test_places_put_the_weights_into_the_corners_of_padded_ones(widths: tuple[int, ...]) -> None:
-    layout = MLPLayout(widths)
-    place = table.places(layout, layout.n_params + 5, torch.device("cpu"))
-    wide = table.padded(layout).layout
-    flat = torch.arange(1.0, layout.n_params + 1)
-    spread = torch.zeros(wide.n_params)
-    spread[place[: layout.n_params].long()] = flat
-    for small, large in zip(layout.layers(), wide.layers(), strict=True):
-        matrix = spread[large.weight : large.bias].view(large.n_out, large.n_in)
-        assert torch.equal(matrix[: small.n_out, : small.n_in].flatten(), flat[small.weight : small.bias])
-        bias = spread[large.bias : large.bias + large.n_out]
-        assert torch.equal(bias[: small.n_out], flat[small.bias : small.bias + small.n_out])
-    assert spread.count_nonzero() == layout.n_params

@@ -1,7 +1,7 @@
 """The walk's kernel against the reference in float64: on a GPU, or in the interpreter if it was chosen."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from typing import NamedTuple
 
@@ -75,6 +75,17 @@ class Case(NamedTuple):
             scale=cast(self.scale), impl=impl, **arguments,
         )  # fmt: skip
         return MLPWalk(*(tensor.cpu() for tensor in result))
+
+
+class CountedCalls:
+    """A function that counts its calls."""
+
+    def __init__(self, function: Callable[..., object]) -> None:
+        self.function, self.calls = function, 0
+
+    def __call__(self, *arguments: object) -> object:
+        self.calls += 1
+        return self.function(*arguments)
 
 
 def make_case(widths: tuple[int, ...], activation: str, likelihood: str, n_particles: int, n_rows: int) -> Case:
@@ -200,6 +211,24 @@ def test_fused_operator_is_registered_soundly() -> None:
         SEED, 0, 1, 4, 0, 2, "fused",
     )  # fmt: skip
     assert set(torch.library.opcheck(api._walk_op, arguments).values()) == {"SUCCESS"}
+
+
+@pytest.mark.parametrize(("path", "fused"), [("one launch", True), ("split", False), ("batched", False)])
+def test_auto_takes_the_predicted_path(path: str, fused: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = make_case((3, 5, 2), "tanh", "categorical", 2, 20)
+    ours = case.walk("fused")
+    monkeypatch.setattr(api, "kernel_wanted", lambda *_: True)
+    monkeypatch.setattr(api, "path_of", lambda *_: path)
+    from fiberbnn_kernels.mlp_walk import fused as fused_walk
+
+    monkeypatch.setattr(fused_walk, "mlp_walk", counting := CountedCalls(fused_walk.mlp_walk))
+    tensors = (tensor.to(DEVICE) for tensor in (*case.state, case.posterior.x, case.posterior.y, case.scale))
+    result = api._walk_op(
+        *tensors, torch.tensor(0.1, dtype=torch.float64), [3, 5, 2], "tanh", "categorical", 2.0, 1.5, 0.4, 10.0, 3,
+        SEED, 5, 1, 4, 0, 0, "auto",
+    )  # fmt: skip
+    assert counting.calls == fused
+    torch.testing.assert_close(result[0].cpu(), ours.particles, rtol=1e-5, atol=1e-5)
 
 
 def test_perceptrons_beyond_the_table_are_refused_in_words() -> None:

@@ -5,15 +5,17 @@ from typing import NamedTuple, cast, get_args
 import torch
 from torch import Tensor
 
-from ..backend import Impl, choose_fused
+from ..backend import Impl
 from ..langevin_step.api import boxed, check_rows, number
 from ..mlp.api import check as check_perceptron
+from ..mlp.api import kernel_wanted, path_of
 from ..mlp.layout import Activation, MLPLayout
 from ..mlp.reference import Likelihood
+from ..mlp.table import architecture_of
 from ..philox.api import check_counter
 from . import reference
 from .reference import Moves, Posterior, State
-from .table import INTERPRETED, launch_for, why_not_in_table
+from .tuned import launch_for
 
 
 class MLPWalk(NamedTuple):
@@ -87,8 +89,8 @@ def mlp_walk(
         revive_stream: of the new velocities after undone steps.
         particle0: global number of the first particle.
         store_every: steps from snapshot to snapshot; 0 for none.
-        impl: "auto" (the kernel where there is a GPU, Triton, float32 and a launch for the perceptron in table.py),
-            "reference" or "fused".
+        impl: "auto" (the kernel where there is a GPU, Triton, float32 and a launch for the perceptron in mlp/table.py,
+            and `mlp.paths.path_for` expects it to be the quickest), "reference" or "fused".
 
     Raises:
         ValueError: if shapes, dtypes or devices disagree, a number is out of its range, a gradient is asked for, or
@@ -98,7 +100,7 @@ def mlp_walk(
 
     Source: Leimkuhler and Matthews (2013), doi:10.1093/amrx/abs010.
     """
-    check_perceptron(particles, x, layout, "auto")
+    check_perceptron(particles, x, layout, impl)
     check_rows(particles, {"velocity": velocity, "grad": grad}, {"scale": scale})
     check_rows(particles[:, :1], {"energy": energy[:, None]}, {})
     _check_targets(x, y, layout, likelihood)
@@ -113,32 +115,19 @@ def mlp_walk(
         particles.contiguous(), velocity.contiguous(), energy.contiguous(), grad.contiguous(),
         x.contiguous(), y.contiguous(), scale.contiguous(), boxed(step_size), list(layout.widths), layout.activation,
         likelihood, noise_precision, prior_precision, friction, energy_error_limit, n_steps, seed, step0,
-        refresh_stream, revive_stream, particle0, store_every, path_for(impl, particles, x, layout),
+        refresh_stream, revive_stream, particle0, store_every, impl,
     )  # fmt: skip
     return MLPWalk(*walk)
 
 
-def path_for(impl: Impl, particles: Tensor, x: Tensor, layout: MLPLayout) -> str:
-    """Return "fused", or the `impl` of the flat updates in the reference's path.
+def walks_in_one_launch(impl: Impl, particles: Tensor, x: Tensor, layout: MLPLayout) -> bool:
+    """Return whether the kernel takes all steps; else the reference does, its flat updates and gradients by `impl`.
 
     Raises:
         RuntimeError: if `impl` is "fused" and the kernel cannot run.
     """
-    reason = why_not_in_table(layout, len(x), _architecture(particles.device))
-    if particles.dtype != torch.float32:
-        reason = f"the kernel is for float32 only; got {particles.dtype}"
-    if impl == "fused" and reason is not None:
-        raise RuntimeError(f'impl="fused" cannot run: {reason}')
-    fused = choose_fused(impl, particles.device)
-    return "fused" if fused and reason is None else impl
-
-
-def _architecture(device: torch.device) -> int:
-    """Compute capability, 90 for 9.0; on the CPU that of the interpreter."""
-    if device.type != "cuda" or not torch.cuda.is_available():
-        return INTERPRETED
-    major, minor = torch.cuda.get_device_capability(device)
-    return 10 * major + minor
+    wanted = kernel_wanted(impl, particles, x, layout)
+    return wanted and (impl == "fused" or path_of(particles, x, layout) == "one launch")
 
 
 # Opaque to the compiler on purpose: nothing here could be fused, and a triton_op needs a driver to be traced.
@@ -147,7 +136,7 @@ def _walk_op(
     particles: Tensor, velocity: Tensor, energy: Tensor, grad: Tensor, x: Tensor, y: Tensor, scale: Tensor,
     step_size: Tensor, widths: list[int], activation: str, likelihood: str, noise_precision: float,
     prior_precision: float, friction: float, energy_error_limit: float, n_steps: int, seed: int, step0: int,
-    refresh_stream: int, revive_stream: int, particle0: int, store_every: int, path: str,
+    refresh_stream: int, revive_stream: int, particle0: int, store_every: int, impl: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     layout = MLPLayout(tuple(widths), cast(Activation, activation))
     posterior = Posterior(x, y, layout, cast(Likelihood, likelihood), noise_precision, prior_precision)
@@ -156,14 +145,14 @@ def _walk_op(
         step0, particle0, refresh_stream, revive_stream,
     )  # fmt: skip
     start = State(particles, velocity, energy, grad)
-    if path == "fused":
+    if walks_in_one_launch(cast(Impl, impl), particles, x, layout):
         from . import fused as kernels
 
-        launch = launch_for(layout, _architecture(particles.device))
+        launch = launch_for(layout, architecture_of(particles.device))
         assert launch is not None
         state, snapshots, steps = kernels.mlp_walk(start, posterior, scale, moves, launch)
     else:
-        state, snapshots, steps = reference.mlp_walk(start, posterior, scale, moves, cast(Impl, path))
+        state, snapshots, steps = reference.mlp_walk(start, posterior, scale, moves, cast(Impl, impl))
     return *state, snapshots, *steps
 
 
@@ -172,7 +161,7 @@ def _(
     particles: Tensor, velocity: Tensor, energy: Tensor, grad: Tensor, x: Tensor, y: Tensor, scale: Tensor,
     step_size: Tensor, widths: list[int], activation: str, likelihood: str, noise_precision: float,
     prior_precision: float, friction: float, energy_error_limit: float, n_steps: int, seed: int, step0: int,
-    refresh_stream: int, revive_stream: int, particle0: int, store_every: int, path: str,
+    refresh_stream: int, revive_stream: int, particle0: int, store_every: int, impl: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     k, n_snapshots = particles.shape[0], n_steps // store_every if store_every else 0
     snapshots, each = particles.new_empty(n_snapshots, *particles.shape), energy.new_empty(n_steps, k)

@@ -13,13 +13,14 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from ..langevin_step.reference import refresh_of
+from ..mlp.gradient import nll_and_grad
+from ..mlp.table import Launch, places
 from ..philox.fused import normals4
-from .gradient import nll_and_grad
 from .reference import Moves, Posterior, State, Step
-from .table import Launch, padded, places
 
-# Contracting a product and a sum into one rounding would change bits of the noise.
-OPTIONS = {"enable_fp_fusion": False}
+# Contracting a product and a sum into one rounding would change bits of the noise. Of its own accord the assembler
+# would spill registers so that more programs fit on a multiprocessor than are launched.
+OPTIONS = {"enable_fp_fusion": False, "maxnreg": 255}
 # Numbers that change from call to call, or from net to net, must not each compile a kernel of their own.
 _RUNTIME = [
     "n_particles", "n_params", "n_rows", "n_out", "seed", "step0", "particle0",
@@ -146,8 +147,7 @@ def mlp_walk(
 ) -> tuple[State, Tensor, Step]:
     """Return what `reference.mlp_walk` returns, for float32 and contiguous tensors of a perceptron in the table."""
     layout, categorical = posterior.layout, posterior.likelihood == "categorical"
-    size = padded(layout)
-    assert size is not None
+    size = launch.size
     particles, energy = state.particles, state.energy
     n_particles, n_params = particles.shape
     row = -(-n_params // 16) * 16
@@ -163,7 +163,7 @@ def mlp_walk(
     decay, spread = refresh_of(moves.step_size, moves.friction)
     with torch.cuda.device_of(particles):
         walk_kernel[(n_particles,)](
-            *state, x, posterior.y, pad(scale, (0, row - n_params)), places(layout, row, particles.device),
+            *state, x, posterior.y, pad(scale, (0, row - n_params)), places(layout, size, row, particles.device),
             particles.new_empty(n_particles, 5 * row + 2 * size.n_params), *out, snapshots, energies,
             acceptance, moved, heat, n_particles, n_params, row, len(x), layout.widths[-1],
             posterior.noise_precision, constant, posterior.prior_precision, 0.5 * moves.step_size, decay, spread,
@@ -171,6 +171,6 @@ def mlp_walk(
             moves.revive_stream, moves.n_steps, moves.store_every or moves.n_steps + 1,
             HIDDEN=size.n_hidden, IN=size.inputs, WIDTH=size.width, OUT=size.outputs, PADDED=size.n_params,
             BM=launch.rows, FB=launch.flat, ACT=layout.activation, CATEGORICAL=categorical, num_warps=launch.warps,
-            **OPTIONS,
+            num_stages=launch.stages, **OPTIONS,
         )  # fmt: skip
     return out, snapshots, Step(energies, acceptance, moved.bool(), heat)

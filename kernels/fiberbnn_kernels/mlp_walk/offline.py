@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
+from ..mlp.table import Launch, launches
 from ..offline import KernelCase
 from . import fused
-from .table import LAUNCHES, Size
 
 _TENSORS = (
     "particles", "velocity", "energy", "grad", "x", "y", "scale", "place", "work", "out_particles", "out_velocity",
@@ -17,16 +17,17 @@ _FLOATS = (
 
 def cases() -> Iterator[KernelCase]:
     """Yield every launch with the activation that needs most, and one with each activation and likelihood."""
-    for (n_hidden, width), launch in LAUNCHES.items():
-        for inputs in launch.inputs:
-            yield _case(Size(n_hidden, inputs, width), "gelu", True)
+    for launch in launches(90):
+        yield walk_case(launch, "gelu", True)
+    launch = next(launch for launch in launches(90) if launch.size[:3] == (2, 16, 32))
     for activation in ("tanh", "relu", "silu"):
-        yield _case(Size(2, 16, 32), activation, True)
-    yield _case(Size(2, 16, 32), "tanh", False)
+        yield walk_case(launch, activation, True)
+    yield walk_case(launch, "tanh", False)
 
 
-def _case(size: Size, activation: str, categorical: bool) -> KernelCase:
-    launch = LAUNCHES[size.n_hidden, size.width]
+def walk_case(launch: Launch, activation: str, categorical: bool) -> KernelCase:
+    """Return one launch of the walk."""
+    size = launch.size
     kinds = {"y": "*i64" if categorical else "*fp32", "place": "*i32", "moved": "*i8", "seed": "i64"}
     constants = {
         "HIDDEN": size.n_hidden, "IN": size.inputs, "WIDTH": size.width, "OUT": size.outputs, "PADDED": size.n_params,
@@ -44,6 +45,6 @@ def _case(size: Size, activation: str, categorical: bool) -> KernelCase:
         constants,
         launch.warps,
         (*_TENSORS, "row"),
-        options=fused.OPTIONS,
+        options={**fused.OPTIONS, "num_stages": launch.stages},
         outside_loop=20,
     )

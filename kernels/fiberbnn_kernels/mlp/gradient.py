@@ -104,7 +104,9 @@ def nll_and_grad(
     HIDDEN: tl.constexpr, IN: tl.constexpr, WIDTH: tl.constexpr, OUT: tl.constexpr, BM: tl.constexpr,
     ACT: tl.constexpr, CATEGORICAL: tl.constexpr,
 ):  # fmt: skip
-    """Return the NLL of the weights at w, float64, and store its gradient at g.
+    """Return the NLL of the weights at w on the first n_rows rows, float64, and store its gradient at g.
+
+    Both are zero where there are no rows.
 
     Weights, gradient and x lie padded (table.py). What is beyond the real widths holds zeros: every activation maps
     zero to zero, so it neither takes nor gives anything.

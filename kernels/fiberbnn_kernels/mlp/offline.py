@@ -1,0 +1,58 @@
+"""The gradient's kernels as they are launched, for compilation without a GPU."""
+
+from collections.abc import Iterator
+
+from ..offline import KernelCase
+from . import fused
+from .table import Launch, launches
+
+_TYPES = {
+    **dict.fromkeys(("weights", "x", "work", "grads", "grad", "nll"), "*fp32"),
+    **dict.fromkeys(("origin", "place"), "*i32"),
+    "nlls": "*fp64",
+    **dict.fromkeys(("noise_precision", "nll_constant"), "fp32"),
+}
+
+
+def cases() -> Iterator[KernelCase]:
+    """Yield every launch with the activation that needs most, one with each activation and likelihood, and the sum."""
+    for launch in launches(90):
+        yield share_case(launch, "gelu", True)
+    launch = next(launch for launch in launches(90) if launch.size[:3] == (2, 16, 32))
+    for activation in ("tanh", "relu", "silu"):
+        yield share_case(launch, activation, True)
+    yield share_case(launch, "tanh", False)
+    constants = {"PADDED": launch.size.n_params, "BLOCK": fused.ADD_BLOCK}
+    tensors = ("grads", "nlls", "place", "grad", "nll")
+    signature = {name: _TYPES.get(name, "i32") for name in fused.add_kernel.arg_names}
+    signature |= dict.fromkeys(constants, "constexpr")
+    yield KernelCase(
+        "mlp shares added",
+        fused.add_kernel,
+        signature,
+        constants,
+        fused.ADD_WARPS,
+        tensors,
+        options={"enable_fp_fusion": False},
+    )
+
+
+def share_case(launch: Launch, activation: str, categorical: bool) -> KernelCase:
+    """Return one launch of the gradient on shares of the rows."""
+    size = launch.size
+    constants = {
+        "HIDDEN": size.n_hidden, "IN": size.inputs, "WIDTH": size.width, "OUT": size.outputs, "PADDED": size.n_params,
+        "BM": launch.rows, "FB": launch.flat, "ACT": activation, "CATEGORICAL": categorical,
+    }  # fmt: skip
+    types = {**_TYPES, "y": "*i64" if categorical else "*fp32", **dict.fromkeys(constants, "constexpr")}
+    return KernelCase(
+        f"mlp_nll_and_grad {size.inputs}{f'-{size.width}' * size.n_hidden} {activation} "
+        f"{'classes' if categorical else 'gaussian'}",
+        fused.share_kernel,
+        {name: types.get(name, "i32") for name in fused.share_kernel.arg_names},
+        constants,
+        launch.warps,
+        ("weights", "x", "y", "origin", "work", "grads", "nlls"),
+        options={**fused.OPTIONS, "num_stages": launch.stages},
+        outside_loop=20,
+    )
