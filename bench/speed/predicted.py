@@ -8,6 +8,7 @@ cycles of `fiberbnn_kernels/mlp/paths.py`, by which a path is chosen.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 from bench.speed.ceilings import Work
 from bench.speed.problems import SIZES
@@ -51,7 +52,7 @@ def walks() -> Iterator[tuple[str, str, float, float, str]]:
         launch = launch_for(layout, ARCHITECTURE)
         assert launch is not None
         for k in PARTICLES:
-            weights = [n_in * n_out for n_in, n_out in zip(widths[:-1], widths[1:], strict=True)]
+            weights = [n_in * n_out for n_in, n_out in pairwise(widths)]
             products = 3 * sum(weights) - weights[0]
             floor = max(2 * k * rows * products / FLOPS, 4 * 6 * k * layout.n_params / BANDWIDTH)
             cycles = predicted_cycles(layout, launch, rows, k, CHIPS[ARCHITECTURE], MULTIPROCESSORS)
@@ -79,7 +80,10 @@ def sums() -> Iterator[tuple[str, str, float, float, str]]:
 
 def table() -> str:
     """Return the predictions in Markdown."""
-    lines = ["| operation | size | floor, ms | predicted, ms | bound by, or path |", "| --- | --- | ---: | ---: | --- |"]
+    lines = [
+        "| operation | size | floor, ms | predicted, ms | bound by, or path |",
+        "| --- | --- | ---: | ---: | --- |",
+    ]
     for name, size, floor, predicted, why in (*flat(), *walks(), *sums()):
         lines.append(f"| {name} | {size} | {1e3 * floor:.3g} | {1e3 * predicted:.3g} | {why} |")
     return "\n".join(lines)

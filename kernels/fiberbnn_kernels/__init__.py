@@ -4,7 +4,7 @@ from .decode import decode, decode_chunks
 from .langevin_step import OPTIMIZER_MOMENTS, langevin_close, langevin_open, optimizer_step, perturb
 from .linear_act import LinearActivation, linear_act
 from .mlp import Activation, MLPLayout, mlp_forward, mlp_nll_and_grad
-from .mlp_walk import MLPWalk, mlp_walk
+from .mlp_walk import MLPWalk, mlp_walk, tune_mlp_walk
 from .norms import kinetic_energy, squared_norms
 from .philox import philox_normal, philox_normal_steps, philox_uniform
 from .predictive import (
@@ -47,4 +47,5 @@ __all__ = [
     "philox_normal_steps",
     "philox_uniform",
     "squared_norms",
+    "tune_mlp_walk",
 ]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from bench.speed import predicted
 from bench.speed.ceilings import Ceilings, Work
 from bench.speed.exact import WrongResult, require_close, require_equal, require_standard_normal
 from bench.speed.gpu_parts import Part, parts, pytest_part
@@ -218,3 +219,8 @@ def test_outcomes_are_kept_one_by_one(tmp_path):
     assert "`test_few.py::test_bad`: assert 1 == 2" in gpu_page(
         {"dry_run": True, "commit": None, "changed": False, "date": "", "seconds": 1.0, "machine": {}, "parts": [found]}
     )
+
+
+def test_the_page_on_the_kernels_has_the_predictions_of_the_script() -> None:
+    page = (ROOT / "docs/kernels.md").read_text()
+    assert predicted.table() in page

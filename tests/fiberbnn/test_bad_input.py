@@ -7,10 +7,9 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
-from fiberbnn import Categorical, Gaussian, MetricBNN, WalkDivergedError, energy, fit_map, memory
+from fiberbnn import Categorical, Gaussian, MetricBNN, WalkDivergedError, fit_map, memory
 from fiberbnn import mode as mode_module
-from fiberbnn_kernels import mlp_nll_and_grad
-from fiberbnn_kernels.mlp_walk import reference as walk_reference
+from fiberbnn_kernels.mlp import reference as mlp_reference
 
 X, LABELS = torch.randn(12, 2, generator=torch.Generator().manual_seed(0)), torch.arange(12) % 3
 TARGETS = X.sum(1, keepdim=True)
@@ -248,15 +247,14 @@ def test_weights_that_do_not_fit_into_memory(monkeypatch):
 
 def test_energies_that_diverge(monkeypatch, quick):
     monkeypatch.undo()  # here the walk has to begin
-    plain = mlp_nll_and_grad
+    plain = mlp_reference.mlp_nll_and_grad
 
     def diverging(weights, *arguments, **options):
         value, gradient = plain(weights, *arguments, **options)
         return (value, gradient) if (weights == weights[0]).all() else (value * math.nan, gradient)
 
     fit = fit_map(make_model(), X, LABELS, Categorical())
-    for module in (energy, walk_reference):
-        monkeypatch.setattr(module, "mlp_nll_and_grad", diverging)
+    monkeypatch.setattr(mlp_reference, "mlp_nll_and_grad", diverging)
     posterior = MetricBNN(fit.model, "classification", **quick)
     with pytest.raises(WalkDivergedError, match="Standardise the inputs, start from a trained model"):
         posterior.fit((X, LABELS))

@@ -1,5 +1,7 @@
 """Many steps of a perceptron's walk: the reference against the library's walk, and how it reaches torch."""
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -185,3 +187,35 @@ def test_fused_says_why_it_cannot_run() -> None:
         energy = make_energy("categorical", torch.float32)
         with pytest.raises(RuntimeError, match="cannot run: "):
             walk_with_op(start(energy), energy, impl="fused")
+
+
+def test_under_vmap_the_copies_are_more_particles() -> None:
+    energy = make_energy("categorical", torch.float64)
+    whole = start(energy, n_particles=6, particle0=4)
+    state = [getattr(whole, name) for name in ("particles", "velocity", "energy", "grad")]
+
+    def walked(*tensors: Tensor) -> tuple[Tensor, ...]:
+        return tuple(walk_with_op(whole._replace(**dict(zip(NAMES, tensors, strict=True))), energy, **OPTIONS))
+
+    together = MLPWalk(*walked(*state))
+    copies = torch.vmap(walked, in_dims=(0, 1, 0, 0), randomness="different")(
+        *(t.unflatten(0, (2, 3)).movedim(0, at) for t, at in zip(state, (0, 1, 0, 0), strict=True))
+    )
+    for name, found in zip(MLPWalk._fields, copies, strict=True):
+        expected = getattr(together, name)
+        axis = 0 if name in NAMES else 1
+        torch.testing.assert_close(found.movedim(0, axis).flatten(axis, axis + 1), expected, rtol=1e-9, atol=1e-12)
+    with pytest.raises(ValueError, match="belong to all particles"):
+        torch.vmap(lambda x: walk_with_op(whole, copied(energy, x), **OPTIONS).energy, randomness="different")(
+            energy.x.expand(2, -1, -1)
+        )
+
+
+NAMES = ("particles", "velocity", "energy", "grad")
+OPTIONS = {"step_size": 0.05, "particle0": 4, "store_every": 2}
+
+
+def copied(energy: Energy, x: Tensor) -> Energy:
+    other = copy.copy(energy)
+    other.x = x
+    return other

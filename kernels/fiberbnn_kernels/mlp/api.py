@@ -32,8 +32,6 @@ def mlp_forward(weights: Tensor, x: Tensor, layout: MLPLayout, *, impl: Impl = "
     check(weights, x, layout, impl)
     if impl == "fused":
         raise RuntimeError('no fused kernel of the outputs alone exists; use impl="auto" or "reference"')
-    if _plain(weights, x):
-        return reference.mlp_forward(weights, x, layout)
     return _forward_op(weights, x, layout.widths, layout.activation)
 
 
@@ -86,8 +84,6 @@ def mlp_nll_and_grad(
             raise ValueError(f"noise_precision must be positive and finite; got {noise_precision}")
     if y.device != x.device:
         raise ValueError(f"y is on {y.device}, x on {x.device}; move them to one device")
-    if impl != "fused" and _plain(weights, x, y):
-        return reference.mlp_nll_and_grad(weights, x, y, layout, likelihood=likelihood, noise_precision=noise_precision)
     return _nll_and_grad_op(weights, x, y, layout.widths, layout.activation, likelihood, noise_precision, impl)
 
 
@@ -106,19 +102,6 @@ def check(weights: Tensor, x: Tensor, layout: MLPLayout, impl: str) -> None:
         )
     if torch.is_grad_enabled() and (weights.requires_grad or x.requires_grad):
         raise ValueError("no autograd formula: detach the inputs, or call this under torch.no_grad()")
-
-
-def _plain(*tensors: Tensor) -> bool:
-    """Return whether a call is none but the CPU's business: no compiler, transform or mode is to see an operator.
-
-    An operator costs about 30 microseconds, as much as a tenth of a gradient of few particles.
-    """
-    return (
-        not torch.compiler.is_compiling()
-        and all(type(tensor) is Tensor and tensor.device.type == "cpu" for tensor in tensors)
-        and torch._C._functorch.peek_interpreter_stack() is None
-        and torch._C._len_torch_dispatch_stack() == 0
-    )
 
 
 def kernel_wanted(impl: Impl, weights: Tensor, x: Tensor, layout: MLPLayout) -> bool:

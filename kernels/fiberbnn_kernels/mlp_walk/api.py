@@ -1,12 +1,15 @@
 """Steps of the walk of a multilayer perceptron: many of them, and all of a particle's, in one launch."""
 
-from typing import NamedTuple, cast, get_args
+import inspect
+from collections.abc import Sequence
+from typing import Any, NamedTuple, cast, get_args
 
 import torch
 from torch import Tensor
 
 from ..backend import Impl
 from ..langevin_step.api import boxed, check_rows, number
+from ..mapped import VmapInfo, join, number_on, split
 from ..mlp.api import check as check_perceptron
 from ..mlp.api import kernel_wanted, path_of
 from ..mlp.layout import Activation, MLPLayout
@@ -64,7 +67,8 @@ def mlp_walk(
     particle stays where it was and has its velocity drawn anew. Steps may be cut into calls and particles into chunks
     anywhere, if each call is given its first step and particle: the fused kernel then gives the same bits.
 
-    It has no autograd formula and no vmap rule: particles are the batch, and copies of one call would share noise.
+    It has no autograd formula. Under `torch.vmap` over particles and their state the copies run as one call, and
+    particle k of copy b gets the number particle0 + b K + k, so that copies never share noise.
 
     Args:
         particles: weights in `MLPLayout`'s order, [K, P].
@@ -131,8 +135,7 @@ def walks_in_one_launch(impl: Impl, particles: Tensor, x: Tensor, layout: MLPLay
 
 
 # Opaque to the compiler on purpose: nothing here could be fused, and a triton_op needs a driver to be traced.
-@torch.library.custom_op("fiberbnn::mlp_walk", mutates_args=())
-def _walk_op(
+def _walk(
     particles: Tensor, velocity: Tensor, energy: Tensor, grad: Tensor, x: Tensor, y: Tensor, scale: Tensor,
     step_size: Tensor, widths: list[int], activation: str, likelihood: str, noise_precision: float,
     prior_precision: float, friction: float, energy_error_limit: float, n_steps: int, seed: int, step0: int,
@@ -156,6 +159,9 @@ def _walk_op(
     return *state, snapshots, *steps
 
 
+_walk_op = torch.library.custom_op("fiberbnn::mlp_walk", mutates_args=())(_walk)
+
+
 @_walk_op.register_fake
 def _(
     particles: Tensor, velocity: Tensor, energy: Tensor, grad: Tensor, x: Tensor, y: Tensor, scale: Tensor,
@@ -170,6 +176,21 @@ def _(
         torch.empty_like(particles), torch.empty_like(velocity), torch.empty_like(energy), torch.empty_like(grad),
         snapshots, each, torch.empty_like(each), moved, torch.empty_like(each),
     )  # fmt: skip
+
+
+@_walk_op.register_vmap
+def _(info: VmapInfo, in_dims: Sequence[int | None], *given: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+    """Particles of copy b are numbered from particle0 + b K, so that copies never share noise."""
+    n_state = len(State._fields)
+    others = zip(given[n_state:], in_dims[n_state:], strict=True)
+    if any(dim is not None for value, dim in others if isinstance(value, Tensor)):
+        raise ValueError("data, preconditioner and step size belong to all particles: torch.vmap cannot map them")
+    state = [join(tensor, dim, info.batch_size) for tensor, dim in zip(given[:n_state], in_dims, strict=False)]
+    number_on(info, given[list(inspect.signature(_walk).parameters).index("particle0")], len(state[0]))
+    walked = _walk_op(*state, *given[n_state:])
+    # The state has its particles first; snapshots, and what happened in every step, have them second.
+    axes = (0,) * n_state + (1,) * (len(walked) - n_state)
+    return tuple(split(tensor, info.batch_size, axis) for tensor, axis in zip(walked, axes, strict=True)), axes
 
 
 def _check_targets(x: Tensor, y: Tensor, layout: MLPLayout, likelihood: str) -> None:

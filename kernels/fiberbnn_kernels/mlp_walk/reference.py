@@ -15,6 +15,7 @@ from ..backend import Impl
 from ..langevin_step import langevin_close, langevin_open
 from ..langevin_step import reference as flat
 from ..mlp import MLPLayout, mlp_nll_and_grad
+from ..mlp import reference as perceptron
 from ..mlp.reference import Likelihood
 from ..norms import squared_norms
 from ..philox import philox_normal, philox_normal_steps
@@ -37,10 +38,12 @@ class Posterior(NamedTuple):
 
     def value_and_grad(self, particles: Tensor, impl: Impl = "reference") -> tuple[Tensor, Tensor]:
         """Return the energies [K] and their gradients [K, P]."""
-        nll, grad = mlp_nll_and_grad(
-            particles, self.x, self.y, self.layout, likelihood=self.likelihood, noise_precision=self.noise_precision,
-            impl=impl,
-        )  # fmt: skip
+        data = particles, self.x, self.y, self.layout
+        likelihood, noise_precision = self.likelihood, self.noise_precision
+        if particles.device.type == "cpu":  # without the cost of an operator, which few particles feel
+            nll, grad = perceptron.mlp_nll_and_grad(*data, likelihood=likelihood, noise_precision=noise_precision)
+        else:
+            nll, grad = mlp_nll_and_grad(*data, likelihood=likelihood, noise_precision=noise_precision, impl=impl)
         grad.add_(particles, alpha=self.prior_precision)
         return (nll + 0.5 * self.prior_precision * squared_norms(particles)).to(nll.dtype), grad
 
