@@ -20,7 +20,7 @@ from bench.speed.walk_baseline import FRICTION, LIMIT, PRIOR_PRECISION, STEP_SIZ
 from fiberbnn_kernels import MLPWalk, mlp_nll_and_grad, mlp_walk
 
 BUDGET, CHECKED_STEPS = 1e-5, 3
-STEPS = {"cpu": 3, "cuda": 40}
+STEPS = {"cpu": 5, "cuda": 40}
 METHODS = ("fiberbnn", "vmap(grad)", "batched products", "compiled", "graph of batched products", "reference")
 
 
