@@ -18,10 +18,11 @@ from ..mlp import MLPLayout, mlp_nll_and_grad
 from ..mlp import reference as perceptron
 from ..mlp.reference import Likelihood
 from ..norms import squared_norms
-from ..philox import philox_normal, philox_normal_steps
+from ..philox import philox_normal
+from ..philox import reference as philox
 
 # On the CPU small walks cost mostly calls: noise is then made for several steps at once, so many numbers.
-CPU_NOISE_NUMBERS = 1 << 16
+CPU_NOISE_NUMBERS = 1 << 18
 # Undone particles are put back, and given noise, in chunks of about so many bytes.
 CHUNK_BYTES = 1 << 26
 
@@ -148,10 +149,10 @@ def _noises(particles: Tensor, moves: Moves) -> Iterator[Tensor | None]:
         return
     end = moves.step0 + moves.n_steps
     for start in range(moves.step0, end, together):
-        yield from philox_normal_steps(
+        yield from philox.philox_normal(
             *particles.shape, seed=moves.seed, steps=range(start, min(start + together, end)),
-            stream=moves.refresh_stream, particle0=moves.particle0, dtype=particles.dtype,
-        )  # fmt: skip
+            stream=moves.refresh_stream, particle0=moves.particle0,
+        ).to(particles.dtype)  # fmt: skip
 
 
 def _chunks(rows: Tensor) -> Iterator[slice]:
