@@ -211,9 +211,10 @@ def perceptron_problem(network: Network, likelihood: Likelihood, x: Inputs, y: T
     layout = network.layout_for(x)
     if layout is None:
         return None
-    if isinstance(likelihood, Gaussian) and likelihood.is_scalar and y.ndim == 2:
+    # A subclass may have a likelihood of its own.
+    if type(likelihood) is Gaussian and likelihood.is_scalar and y.ndim == 2:
         return PerceptronProblem(layout, "gaussian", likelihood.precision)
-    if isinstance(likelihood, Categorical) and y.ndim == 1:
+    if type(likelihood) is Categorical and y.ndim == 1:
         return PerceptronProblem(layout, "categorical", 1.0)
     return None
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fiberbnn_kernels import decode_chunks
+from fiberbnn_kernels.decode.api import CPU_CHUNK_BYTES, GPU_CHUNK_BYTES
 
 from .any_energy import AnyEnergy
 from .autoencoder import Autoencoder, AutoencoderSettings, fit_autoencoder
@@ -144,8 +145,12 @@ class LatentPosterior:
         """Yield the weights of latents [S, L] a few at a time, in order."""
         with torch.no_grad():
             coefficients = self.autoencoder.decode(latents)
-        chunks = decode_chunks(self.basis.offset, self.basis.directions, coefficients, chunk_bytes=CHUNK_BYTES)
-        return (weights for _, weights in chunks)
+        offset, directions = self.basis.offset, self.basis.directions
+        # What stays in the cache; but so many samples that reading all directions for them is worth while, where these
+        # are not too large to be held.
+        cached = GPU_CHUNK_BYTES if offset.is_cuda else CPU_CHUNK_BYTES
+        chunk_bytes = min(CHUNK_BYTES, max(cached, self.basis.rank // 2 * offset.nbytes))
+        return (weights for _, weights in decode_chunks(offset, directions, coefficients, chunk_bytes=chunk_bytes))
 
 
 def _calibrated(

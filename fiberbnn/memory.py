@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from fiberbnn_kernels.norms import COLUMNS
+from fiberbnn_kernels.norms import columns_of
 
 from .basis import CHUNK_BYTES
 from .energy import OUTPUTS_AT_ONCE, WEIGHT_BYTES_AT_ONCE
@@ -69,7 +69,7 @@ def bytes_of_fit(weights: Tensor, n_modes: int, settings: "ModeSettings") -> int
     drawing += min(OUTPUTS_AT_ONCE * one, max(one, WEIGHT_BYTES_AT_ONCE))
     latent = (rank + 6) * one + max(fitting, drawing)
     kept = (n_modes - 1) * (snapshots + rank + 4) * one
-    sums = 16 * min(weights.numel(), COLUMNS) * max(k, draws)
+    sums = 16 * min(weights.numel(), columns_of(weights)) * max(k, draws)
     return snapshots * one + max(walk, latent) + kept + sums
 
 

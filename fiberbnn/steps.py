@@ -12,8 +12,8 @@ from .streams import Stream
 from .walk import step
 from .walk_state import WalkInfo, WalkSettings, WalkState
 
-# Several steps in one operation hold a state more than one does; where particles take more, it would not be faster.
-TOGETHER_BYTES = 1 << 22
+# Several steps in one operation hold a state more than one does; where particles take more, it is no faster on a CPU.
+CPU_TOGETHER_BYTES = 1 << 22
 
 
 def steps(
@@ -48,7 +48,8 @@ def steps(
     perceptron = type(energy) is Energy and energy.perceptron
     if perceptron and settings.drift == "persistent" and not settings.metropolis:
         assert isinstance(energy, Energy)
-        together = n_steps if state.particles.nbytes <= TOGETHER_BYTES else 1
+        few = state.particles.is_cuda or state.particles.nbytes <= CPU_TOGETHER_BYTES
+        together = n_steps if few else 1
         for done in range(0, n_steps, together):
             count = min(together, n_steps - done)
             state, energies, info = _of_perceptron(state, energy, settings, count, scale, step_size, seed, particle0)

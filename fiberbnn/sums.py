@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from fiberbnn_kernels.norms import COLUMNS
+from fiberbnn_kernels.norms import columns_of
 
 
 def products_from(x: Tensor, origin: Tensor, slope: Tensor) -> Tensor:
@@ -15,6 +15,7 @@ def products_from(x: Tensor, origin: Tensor, slope: Tensor) -> Tensor:
         slope: [P].
     """
     total = x.new_zeros(len(x), dtype=torch.float64)
-    for piece, start, along in zip(x.split(COLUMNS, dim=1), origin.split(COLUMNS), slope.split(COLUMNS), strict=True):
+    n = columns_of(x)
+    for piece, start, along in zip(x.split(n, dim=1), origin.split(n), slope.split(n), strict=True):
         total += (piece - start).double() @ along.double()
     return total

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from fiberbnn import Energy, MinibatchEnergy, WalkSchedule, WalkSettings, steps, walk_from
+from fiberbnn import Categorical, Energy, MinibatchEnergy, WalkSchedule, WalkSettings, steps, walk_from
 from fiberbnn.data import ExamplesInMemory
 from fiberbnn.steps import steps as steps_of
 from fiberbnn.walk import init, step
@@ -44,7 +44,7 @@ def test_one_operation_makes_the_same_steps(problem, step_size):
 def test_large_states_take_a_step_at_a_time_to_the_same_end(problem, monkeypatch):
     energy, state, scale = start(problem)
     together = all_of(energy, state, scale)
-    monkeypatch.setattr(steps, "TOGETHER_BYTES", state.particles.nbytes - 1)
+    monkeypatch.setattr(steps, "CPU_TOGETHER_BYTES", state.particles.nbytes - 1)
     singly = all_of(energy, state, scale)
     assert [len(piece[1]) for piece in together] == [7]
     assert [len(piece[1]) for piece in singly] == [1] * 7
@@ -95,6 +95,23 @@ def test_a_walk_on_minibatches_is_not(classification, monkeypatch):
     problem = classification
     examples = ExamplesInMemory(problem.x, problem.y)
     energy = MinibatchEnergy(problem.energy().network, problem.likelihood, examples, batch_size=20)
+    assert operations_of(problem, monkeypatch, energy) == 0
+
+
+def test_a_likelihood_of_somebody_elses_is_asked(classification, monkeypatch):
+    class Tempered(Categorical):
+        def nll(self, outputs, y):
+            return 0.5 * super().nll(outputs, y)
+
+    problem = classification
+    energy = Energy(problem.energy().network, Tempered(), problem.x, problem.y)
+    weights = problem.map_fit.weights[None] * torch.tensor([[1.0], [0.5]])
+    value, gradient = energy.value_and_grad(weights)
+    torch.testing.assert_close(value, energy(weights))
+    plain, plain_gradient = problem.energy().value_and_grad(weights)
+    half = 0.5 * (plain_gradient - weights) + weights
+    torch.testing.assert_close(gradient, half, rtol=1e-4, atol=1e-4)
+    assert not torch.isclose(value, plain).any()
     assert operations_of(problem, monkeypatch, energy) == 0
 
 
