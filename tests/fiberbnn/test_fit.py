@@ -32,7 +32,7 @@ def test_the_diagnostics_of_a_good_fit_raise_no_warning(problem, full):
     assert d.spread_latent == pytest.approx(d.spread_walk, rel=0.4)
     assert d.nll_latent < d.nll_map  # the data come from the prior
     assert d.nll_latent < d.nll_single
-    assert d.nll_latent == pytest.approx(d.nll_walk, abs=0.02)
+    assert d.nll_latent == pytest.approx(d.nll_walk, abs=0.06)  # three times its spread over seeds
     assert 0.9 < d.r_hat_median < 1.3
     assert d.undone < 0.05
     assert d.settled

@@ -80,7 +80,7 @@ def test_samples_predict_as_the_walk_does(problem, walked, latent):
         assert tv < 0.03
     else:
         assert (walk.mean(0) - drawn.mean(0)).abs().mean() < 0.3 * walk.std(0).mean()
-        assert drawn.std(0).mean() / walk.std(0).mean() == pytest.approx(1.0, abs=0.4)
+        assert drawn.std(0).mean() / walk.std(0).mean() == pytest.approx(1.0, abs=0.5)
 
 
 def test_fitting_is_timed_and_its_losses_kept(latent):
