@@ -90,10 +90,12 @@ def warnings_of(d: Diagnostics) -> tuple[str, ...]:
     """Return what is wrong with a posterior, in words; empty if nothing is."""
     found = []
     if d.energy_ratio_walk > 1.5:
-        found.append(
-            f"the walk's energy ratio is {d.energy_ratio_walk:.2f}, far above 1: it overheats. Lower first_step or "
-            "raise target_acceptance."
+        # The literal mode has no velocity whose heat could be known.
+        literal = math.isnan(d.heat)
+        advice = (
+            "Lower drift_length or raise refine_steps." if literal else "Lower first_step or raise target_acceptance."
         )
+        found.append(f"the walk's energy ratio is {d.energy_ratio_walk:.2f}, far above 1: it overheats. {advice}")
     if d.heat > 1.2:
         found.append(_why_hot(d))
     if d.settled is False and d.energy_ratio_walk < 0.85:

@@ -104,6 +104,13 @@ def test_snippets_of_the_guide_run_in_their_order(names, monkeypatch):
     assert len(names["posterior"].modes) == 1, "the last snippet fits one model"
 
 
+def test_snippets_on_the_kernels_run():
+    names: dict[str, Any] = {}
+    for code in snippets("docs/kernels.md"):
+        run(code, names, "docs/kernels.md")
+    assert names["sums"].probs.shape == (50, 3)
+
+
 def test_worked_example_runs_and_tells_odd_images_apart(monkeypatch, tmp_path, capsys):
     pytest.importorskip("sklearn")
     pytest.importorskip("matplotlib")

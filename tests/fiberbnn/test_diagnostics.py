@@ -53,7 +53,14 @@ def test_what_was_not_measured_gives_no_warnings():
             "velocities are too hot.*not settled when snapshots began.*max_steps",
         ),
         ({"lost": 2}, "2 particles could not move and were left out: raise target_acceptance"),
-        ({"energy_ratio_walk": 1.51, "energy_ratio_latent": 1.5}, "far above 1: it overheats.*target_acceptance"),
+        (
+            {"energy_ratio_walk": 1.51, "energy_ratio_latent": 1.5, "heat": 1.0},
+            "far above 1: it overheats.*target_acceptance",
+        ),
+        (
+            {"energy_ratio_walk": 1.51, "energy_ratio_latent": 1.5, "heat": math.nan},
+            "far above 1: it overheats. Lower drift_length or raise refine_steps",
+        ),
         ({"undone": 0.21}, "21% of the walk's steps were undone"),
         ({"r_hat_median": 1.31}, "particles disagree.*1.31.*max_steps"),
         ({"r_hat_median": math.inf}, "particles disagree"),
