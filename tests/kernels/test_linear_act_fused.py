@@ -92,3 +92,15 @@ _empty = torch.empty
 def poisoned(*size: int, **options: object) -> Tensor:
     """Memory whose unwritten entries show."""
     return _empty(*size, **options).fill_(torch.nan)
+
+
+def test_default_dtype_changes_nothing() -> None:
+    layer = make_layer((3, 6, 4, 5), shared=False)
+    expected = linear_act(*layer, "tanh", impl="fused")
+    torch.set_default_dtype(torch.float16)
+    try:
+        found = linear_act(*layer, "tanh", impl="fused")
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, expected)

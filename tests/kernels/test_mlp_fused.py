@@ -209,3 +209,17 @@ def test_what_the_kernel_cannot_do_is_refused_in_words() -> None:
     double = make_case((3, 5, 2), "tanh", "categorical", 1, 5)
     with pytest.raises(RuntimeError, match="float32 only"):
         double._replace(weights=double.weights.double(), x=double.x.double()).fused()
+
+
+def test_small_activations_keep_their_digits() -> None:
+    """With hidden features of 1e-4, the output's gradient is as small and still right to float32's rounding."""
+    layout = MLPLayout((3, 5, 2))
+    generator = torch.Generator().manual_seed(8)
+    weights, x = torch.randn(2, layout.n_params, generator=generator), torch.randn(20, 3, generator=generator)
+    _, second = layout.layers()
+    weights[:, : second.weight] *= 1e-4
+    case = Case(weights, x, torch.randn(20, 2, generator=generator), layout, "gaussian")
+    last = slice(second.weight, second.bias)
+    (_, grad), (_, exact) = case.fused(), case.exact()
+    assert exact[:, last].abs().max() < 0.1
+    assert (grad[:, last] - exact[:, last]).abs().max() <= BUDGET * exact[:, last].abs().max()

@@ -80,3 +80,14 @@ def test_copies_under_vmap_are_the_particles_of_one_launch() -> None:
     assert torch.equal(normal.flatten(0, 1), philox_normal(6, 17, particle0=6, **counter))
     uniform = torch.vmap(lambda x: x[0] + philox_uniform(3, particle0=6, **counter), randomness="different")(place)
     assert torch.equal(uniform.flatten(), philox_uniform(6, particle0=6, **counter))
+
+
+def test_default_dtype_changes_nothing() -> None:
+    counter = {"seed": 3, "step": 4, "stream": 5, "device": DEVICE, "impl": "fused"}
+    expected = philox_normal(3, 17, **counter), philox_uniform(3, **counter)
+    torch.set_default_dtype(torch.float16)
+    try:
+        found = philox_normal(3, 17, **counter), philox_uniform(3, **counter)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))

@@ -100,12 +100,10 @@ def test_gaussian_sums(size: tuple[int, ...], predicted_noise: bool, with_target
         assert_error_is_that_of_float32(fused, plain, exact, size[0] + size[2])
 
 
-@pytest.mark.parametrize("hidden_bytes", [1, 1 << 20])
+@pytest.mark.parametrize("limits", [(1, 1, 3, 12), (1 << 20, 1 << 20, 64, 64)])
 @pytest.mark.parametrize("widths", [(7, 11, 3), (2, 16, 16, 2), (5, 4), (1, 1, 1)])
-def test_perceptrons(widths: tuple[int, ...], hidden_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fiberbnn_kernels.predictive import fused as kernels
-
-    monkeypatch.setattr(kernels, "HIDDEN_BYTES", hidden_bytes)
+def test_perceptrons(widths: tuple[int, ...], limits: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    limit(monkeypatch, limits)
     layout = MLPLayout(widths)
     generator = torch.Generator().manual_seed(9)
     weights = torch.randn(5, layout.n_params, generator=generator).to(DEVICE)
@@ -113,11 +111,95 @@ def test_perceptrons(widths: tuple[int, ...], hidden_bytes: int, monkeypatch: py
     inputs, n_summed = (weights, x), 5 + max(widths)
     exact, plain = mlp_class_sums(*doubled(inputs), layout), mlp_class_sums(*inputs, layout, impl="reference")
     assert_error_is_that_of_float32(mlp_class_sums(*inputs, layout, impl="fused"), plain, exact, n_summed)
-    noise, y = torch.full((widths[-1],), 0.7, device=DEVICE), torch.zeros(31, widths[-1], device=DEVICE)
+    noise = torch.full((widths[-1],), 0.7, device=DEVICE)
+    y = torch.randn(31, widths[-1], generator=generator).to(DEVICE)
     plain = mlp_gaussian_sums(*inputs, layout, noise_variance=noise, targets=y, impl="reference")
     fused = mlp_gaussian_sums(*inputs, layout, noise_variance=noise, targets=y, impl="fused")
     exact = mlp_gaussian_sums(*doubled(inputs), layout, noise_variance=noise.double(), targets=y.double())
     assert_error_is_that_of_float32(fused, plain, exact, n_summed)
+
+
+def limit(monkeypatch: pytest.MonkeyPatch, limits: tuple[int, ...]) -> None:
+    from fiberbnn_kernels.predictive import fused_perceptron
+
+    for name, value in zip(("HIDDEN_BYTES", "SUMS_BYTES", "MIN_GROUP", "MIN_ROWS"), limits, strict=True):
+        monkeypatch.setattr(fused_perceptron, name, value)
+
+
+def test_results_do_not_depend_on_how_rows_and_samples_are_divided(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs have eight samples each in both cases; then no more than the last merge is rounded differently."""
+    from fiberbnn_kernels.predictive import fused_perceptron
+
+    layout = MLPLayout((3, 5, 4))
+    generator = torch.Generator().manual_seed(2)
+    weights = torch.randn(43, layout.n_params, generator=generator).to(DEVICE)
+    x, y = torch.randn(70, 3, generator=generator).to(DEVICE), torch.randn(70, 2, generator=generator).to(DEVICE)
+
+    def found() -> tuple[ClassSums, GaussianSums]:
+        classes = mlp_class_sums(weights, x, layout, impl="fused")
+        return classes, mlp_gaussian_sums(weights, x, layout, noise_variance=None, targets=y, impl="fused")
+
+    whole, plan = found(), fused_perceptron.plan_for(43, 70, layout, 4)
+    assert plan[:3] == (70, 43, 8)
+    limit(monkeypatch, (1, 8000, 16, 35))
+    plan = fused_perceptron.plan_for(43, 70, layout, 4)
+    assert plan == (35, 16, 8, 32)
+    for together, divided in zip(whole, found(), strict=True):
+        for name, value in vars(together).items():
+            torch.testing.assert_close(getattr(divided, name), value, rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize(("hidden", "launches", "merges"), [(4, 22, 2), (64, 352, 22)])
+def test_many_samples_and_rows_take_few_merges(
+    hidden: int, launches: int, merges: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Activations of all samples are far more than a cache holds: as many launches as that takes, merged by pieces."""
+    from fiberbnn_kernels.predictive import fused, fused_perceptron
+
+    calls = {"layer": 0, "class": 0, "merge": 0}
+    merged = fused.Classes.merged
+
+    def layer(x: Tensor, weight: Tensor, bias: Tensor, activation: str) -> Tensor:
+        calls["layer"] += 1
+        return x.new_empty(1).expand(len(weight), len(x), hidden)
+
+    def launch(self: object, layer: tuple[Tensor, ...], rows: slice, chunk: int, parts: object) -> None:
+        calls["class"] += 1
+
+    def merge(self: fused.Classes, parts: fused.Parts, n_samples: int, chunk: int) -> ClassSums:
+        calls["merge"] += 1
+        return merged(self, parts, n_samples, chunk)
+
+    monkeypatch.setattr(fused_perceptron, "linear_act", layer)
+    monkeypatch.setattr(fused.Classes, "launch", launch)
+    monkeypatch.setattr(fused.Classes, "merged", merge)
+    layout = MLPLayout((1, hidden, 2))
+    weights, x = torch.zeros(1, 1, device=DEVICE).expand(1000, layout.n_params), torch.zeros(32_768, 1, device=DEVICE)
+    sums = mlp_class_sums(weights, x, layout, impl="fused")
+    assert sums.probs.shape == (32_768, 2)
+    assert calls == {"layer": launches, "class": launches, "merge": merges}
+
+
+def mutual_information(sums: ClassSums) -> Tensor:
+    return torch.special.entr(sums.probs).sum(dim=1) - sums.aleatoric
+
+
+@pytest.mark.parametrize(("n_samples", "n_classes"), [(2, 2), (9, 40), (70, 10)])
+def test_mutual_information_is_right_where_samples_hardly_differ(n_samples: int, n_classes: int) -> None:
+    """It is some 1e-7 there, less than the rounding of the entropies whose difference it is.
+
+    The budget is that of float32 probabilities: it grows with the samples' distance, the square root.
+    """
+    generator = torch.Generator().manual_seed(6)
+    same = 3 * torch.randn(17, n_classes, generator=generator).to(DEVICE)
+    same[0, 1:] = -200.0
+    none = mutual_information(class_sums_of_logits(same.expand(n_samples, -1, -1).contiguous(), impl="fused"))
+    assert none.abs().max() <= 1e-13
+    for size in (1e-3, 0.1, 10.0):
+        logits = same + size * torch.randn(n_samples, 17, n_classes, generator=generator).to(DEVICE)
+        exact = mutual_information(class_sums_of_logits(logits.double(), impl="reference"))[1:]
+        error = (mutual_information(class_sums_of_logits(logits, impl="fused"))[1:] - exact).abs()
+        assert (error <= 4 * EPS * exact.sqrt() + 1e-6 * exact).all()
 
 
 def test_underflow_and_infinite_logits() -> None:
@@ -168,3 +250,15 @@ def test_fused_operators_are_registered_soundly() -> None:
         (perceptron._mlp_gaussian_sums_op, (weights, h[0], layout.widths, "relu", None, y[:, :1], True)),
     ):
         assert set(torch.library.opcheck(op, arguments).values()) == {"SUCCESS"}
+
+
+def test_default_dtype_changes_nothing() -> None:
+    layer = make_layer((9, 6, 4, 2))
+    expected = [class_sums(*layer, impl="fused"), gaussian_sums(*layer, noise_variance=None, impl="fused")]
+    torch.set_default_dtype(torch.float16)
+    try:
+        found = [class_sums(*layer, impl="fused"), gaussian_sums(*layer, noise_variance=None, impl="fused")]
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for mine, other in zip(found, expected, strict=True):
+        assert all(torch.equal(v, getattr(other, k)) for k, v in vars(mine).items() if isinstance(v, Tensor))

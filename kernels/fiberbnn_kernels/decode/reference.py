@@ -7,7 +7,10 @@ does at the speed of memory. Chunks of samples bound the memory that weights tak
 import torch
 from torch import Tensor
 
+from ..autocast import no_autocast
+
 
 def decode(offset: Tensor, directions: Tensor, coefficients: Tensor) -> Tensor:
     """Return offset + coefficients directions^T, [S, P]; see `api.decode`."""
-    return torch.addmm(offset, coefficients, directions.T)
+    with no_autocast(offset.device):
+        return torch.addmm(offset, coefficients, directions.T)

@@ -6,6 +6,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from ..autocast import no_autocast
 from ..backend import Impl, choose_fused
 from ..mapped import VmapInfo, join, split
 from . import reference
@@ -76,7 +77,8 @@ def _linear_act_op(x: Tensor, weight: Tensor, bias: Tensor, activation: str, fus
         from . import fused as kernels
 
         return kernels.linear_act(x, weight, bias, activation)
-    return reference.linear_act(x, weight, bias, activation)
+    with no_autocast(x.device):
+        return reference.linear_act(x, weight, bias, activation)
 
 
 @_linear_act_op.register_fake

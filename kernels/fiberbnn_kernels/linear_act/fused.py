@@ -11,6 +11,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ..mlp.activation_fused import activate
+
 OPTIONS = {"enable_fp_fusion": False}
 
 
@@ -25,37 +27,6 @@ class Tile(NamedTuple):
 
 # Smallest first, by the number of outputs they hold.
 TILES = (Tile(64, 16, 16, 4), Tile(64, 32, 16, 4), Tile(64, 64, 16, 8))
-
-
-@triton.jit
-def tanh(x):
-    # Budget: 5e-7 relative to the exact value, everywhere. Below 0.625 an odd polynomial (Cephes, tanhf), as the other
-    # form would lose all digits of small values; above, the exact 1 is the larger part of the result.
-    z = x * x
-    p = ((((-5.70498872745e-3 * z + 2.06390887954e-2) * z - 5.37397155531e-2) * z) + 1.33314422036e-1) * z
-    small = (p - 3.33332819422e-1) * z * x + x
-    size = tl.abs(x)
-    e = tl.exp(-2.0 * size)
-    large = 1.0 - 2.0 * e / (1.0 + e)
-    return tl.where(size < 0.625, small, tl.where(x < 0.0, -large, large))
-
-
-@triton.jit
-def activate(x, ACTIVATION: tl.constexpr):
-    if ACTIVATION == "tanh":
-        x = tanh(x)
-    elif ACTIVATION == "relu":
-        # Not maximum, which would turn NaN into zero.
-        x = tl.where(x < 0.0, 0.0, x)
-    elif ACTIVATION == "silu":
-        # The exponential never overflows.
-        e = tl.exp(-tl.abs(x))
-        x = x * tl.where(x < 0.0, e, 1.0) / (1.0 + e)
-    elif ACTIVATION == "gelu":
-        x = 0.5 * x * (1.0 + tl.erf(x * 0.7071067811865476))
-    else:
-        tl.static_assert(ACTIVATION == "none")
-    return x
 
 
 @triton.jit
@@ -131,7 +102,7 @@ def linear_act(x: Tensor, weight: Tensor, bias: Tensor, activation: str) -> Tens
     n_rows = x.shape[-2]
     x = x.contiguous() if x.ndim == 2 else rows_together(x)
     weight, bias = rows_together(weight), rows_together(bias)
-    out = torch.empty(n_samples, n_rows, n_out, device=x.device)
+    out = torch.empty(n_samples, n_rows, n_out, dtype=torch.float32, device=x.device)
     tile = tile_for(n_out)
     grid = (n_samples * triton.cdiv(n_rows, tile.rows) * triton.cdiv(n_out, tile.outputs),)
     with torch.cuda.device_of(out):

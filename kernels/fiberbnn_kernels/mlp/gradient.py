@@ -7,36 +7,7 @@
 import triton
 import triton.language as tl
 
-_SQRT_HALF = tl.constexpr(0.7071067811865476)
-_SQRT_HALF_OVER_PI = tl.constexpr(0.3989422804014327)  # 1/sqrt(2 pi)
-
-
-@triton.jit
-def _act(z, ACT: tl.constexpr):
-    # tl.maximum would turn NaN into zero.
-    if ACT == "tanh":
-        a = 2.0 / (1.0 + tl.exp(-2.0 * z)) - 1.0
-    elif ACT == "relu":
-        a = tl.where(z < 0.0, 0.0, z)
-    elif ACT == "silu":
-        a = z / (1.0 + tl.exp(-z))
-    else:
-        a = 0.5 * z * (1.0 + tl.erf(z * _SQRT_HALF))
-    return a
-
-
-@triton.jit
-def _slope(z, a, ACT: tl.constexpr):
-    if ACT == "tanh":
-        d = 1.0 - a * a
-    elif ACT == "relu":
-        d = tl.where(z > 0.0, 1.0, 0.0)
-    elif ACT == "silu":
-        s = 1.0 / (1.0 + tl.exp(-z))
-        d = s * (1.0 + z * (1.0 - s))
-    else:
-        d = 0.5 * (1.0 + tl.erf(z * _SQRT_HALF)) + z * _SQRT_HALF_OVER_PI * tl.exp(-0.5 * z * z)
-    return d
+from .activation_fused import activate, slope
 
 
 @triton.jit
@@ -133,15 +104,15 @@ def nll_and_grad(
         rows = start + tl.arange(0, BM)
         a0 = tl.load(x + rows[:, None] * IN + tl.arange(0, IN)[None, :], mask=(rows < n_rows)[:, None], other=0.0)
         z1 = _linear(a0, w, IN, WIDTH)
-        a1 = _act(z1, ACT)
+        a1 = activate(z1, ACT)
         last = a1
         if HIDDEN >= 2:
             z2 = _linear(a1, w2, WIDTH, WIDTH)
-            a2 = _act(z2, ACT)
+            a2 = activate(z2, ACT)
             last = a2
         if HIDDEN >= 3:
             z3 = _linear(a2, w3, WIDTH, WIDTH)
-            a3 = _act(z3, ACT)
+            a3 = activate(z3, ACT)
             last = a3
         out = _linear(last, w_out, WIDTH, OUT)
         nll_of_row, delta = _loss(out, y, rows, n_rows, n_out, noise_precision, OUT, CATEGORICAL)
@@ -151,16 +122,16 @@ def nll_and_grad(
         db_out += delta
         delta = _dot(delta, _weight(w_out, WIDTH, OUT))
         if HIDDEN >= 3:
-            delta *= _slope(z3, a3, ACT)
+            delta *= slope(z3, a3, ACT)
             dw3 = _outer(delta, a2, dw3)
             db3 += delta
             delta = _dot(delta, _weight(w3, WIDTH, WIDTH))
         if HIDDEN >= 2:
-            delta *= _slope(z2, a2, ACT)
+            delta *= slope(z2, a2, ACT)
             dw2 = _outer(delta, a1, dw2)
             db2 += delta
             delta = _dot(delta, _weight(w2, WIDTH, WIDTH))
-        delta *= _slope(z1, a1, ACT)
+        delta *= slope(z1, a1, ACT)
         dw1 = _outer(delta, a0, dw1)
         db1 += delta
 

@@ -180,7 +180,7 @@ def _(
     fused: bool,
     copies: Tensor,
 ) -> Tensor:
-    return torch.empty(n_steps, n_particles, n_elements, device=device)
+    return torch.empty(n_steps, n_particles, n_elements, dtype=torch.float32, device=device)
 
 
 @torch.library.custom_op("fiberbnn::philox_uniform", mutates_args=())
@@ -215,7 +215,7 @@ def _(
     fused: bool,
     copies: Tensor,
 ) -> Tensor:
-    return torch.empty(n_particles, device=device)
+    return torch.empty(n_particles, dtype=torch.float32, device=device)
 
 
 def _copies_rule(op: Any, axis: int) -> Callable[..., tuple[Tensor, int]]:

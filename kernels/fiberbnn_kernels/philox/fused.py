@@ -118,7 +118,7 @@ def philox_normal(
     device: torch.device,
 ) -> Tensor:
     """Return standard normals [T, K, P], float32; see `api.philox_normal_steps`."""
-    out = torch.empty(len(steps), n_particles, n_elements, device=device)
+    out = torch.empty(len(steps), n_particles, n_elements, dtype=torch.float32, device=device)
     if out.numel():
         block, warps = block_for(n_elements)
         grid = (len(steps) * n_particles * triton.cdiv(n_elements, 4 * block),)
@@ -142,7 +142,7 @@ def philox_uniform(
     n_particles: int, *, seed: int, step: int, stream: int, particle0: int, device: torch.device
 ) -> Tensor:
     """Return uniforms [K], float32; see `api.philox_uniform`."""
-    out = torch.empty(n_particles, device=device)
+    out = torch.empty(n_particles, dtype=torch.float32, device=device)
     if n_particles:
         grid = (triton.cdiv(n_particles, UNIFORM_BLOCK),)
         with torch.cuda.device_of(out):

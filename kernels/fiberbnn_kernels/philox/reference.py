@@ -119,7 +119,7 @@ def philox_normal(
     n_particles: int, n_elements: int, *, seed: int, steps: range, stream: int, particle0: int = 0
 ) -> Tensor:
     """Return standard normals [T, K, P], float32 on the CPU; see `api.philox_normal_steps`."""
-    out = torch.empty(len(steps), n_particles, n_elements)
+    out = torch.empty(len(steps), n_particles, n_elements, dtype=torch.float32, device="cpu")
     for t, k, q in _blocks((len(steps), n_particles, -(-n_elements // 4))):
         words = philox_4x32(
             (

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..autocast import no_autocast
 from ..backend import Impl, choose_fused
 from ..linear_act.api import check_layer
 from ..mapped import VmapInfo, join, split
@@ -176,7 +177,8 @@ def _class_sums_op(h: Tensor, weight: Tensor | None, bias: Tensor | None, fused:
         from . import fused as kernels
 
         return kernels.class_sums(h, weight, bias)
-    return reference.class_sums(h, weight, bias)
+    with no_autocast(h.device):
+        return reference.class_sums(h, weight, bias)
 
 
 @_class_sums_op.register_fake
@@ -197,7 +199,8 @@ def _gaussian_sums_op(
         from . import fused as kernels
 
         return kernels.gaussian_sums(h, weight, bias, noise_variance, targets)
-    return reference.gaussian_sums(h, weight, bias, noise_variance, targets)
+    with no_autocast(h.device):
+        return reference.gaussian_sums(h, weight, bias, noise_variance, targets)
 
 
 @_gaussian_sums_op.register_fake

@@ -1,14 +1,12 @@
 """Launches the kernels of programs.py and merges what their programs found, in float64 and in order."""
 
-from functools import reduce
 from typing import NamedTuple
 
 import torch
 import triton
 from torch import Tensor
 
-from ..linear_act.fused import linear_act, rows_together
-from ..mlp import MLPLayout
+from ..linear_act.fused import rows_together
 from .programs import class_kernel, gaussian_kernel
 from .sums import ClassSums, GaussianSums
 
@@ -29,8 +27,9 @@ class Tile(NamedTuple):
 TILES = (Tile(32, 16, 16, 4), Tile(16, 32, 16, 2), Tile(16, 64, 16, 4))
 # A program's sums lose at most about as many roundings as it has samples, and more programs fill a GPU.
 MAX_CHUNK, MIN_CHUNK, PROGRAMS = 64, 8, 1024
-# Activations of a chunk of perceptrons stay in the second-level cache.
-HIDDEN_BYTES = 24 << 20
+
+FourTensors = tuple[Tensor, Tensor, Tensor, Tensor]
+Layer = tuple[Tensor, Tensor | None, Tensor | None]
 
 
 def tile_for(n_outputs: int) -> Tile:
@@ -44,153 +43,176 @@ def chunk_for(n_samples: int, row_blocks: int) -> int:
     return min(MAX_CHUNK, max(MIN_CHUNK, wanted), n_samples)
 
 
-class _Launch(NamedTuple):
-    """Arguments that both kernels share."""
+class Parts(NamedTuple):
+    """What programs found, each about one chunk of samples."""
 
-    tensors: tuple[Tensor, Tensor, Tensor]
-    strides: tuple[int, int, int]
-    n_samples: int
-    n_hidden: int
-    chunk: int
-    parts: int
-    grid: tuple[int]
-    constants: dict[str, int | bool]
+    three: Tensor  # [3, parts, N, C]
+    last: Tensor  # [parts, N]
 
+    @classmethod
+    def new(cls, n_parts: int, n_rows: int, width: int, device: torch.device) -> "Parts":
+        """Return memory for so many."""
+        shape = (n_parts, n_rows)
+        three = torch.empty(3, *shape, width, dtype=torch.float32, device=device)
+        return cls(three, torch.empty(shape, dtype=torch.float32, device=device))
 
-def _launch(h: Tensor, weight: Tensor | None, bias: Tensor | None, width: int) -> _Launch:
-    tile = tile_for(width)
-    h = h.contiguous() if h.ndim == 2 else rows_together(h)
-    layer = weight is not None and bias is not None
-    # Without a layer the kernel reads neither weight nor bias.
-    w, b = (rows_together(weight), rows_together(bias)) if weight is not None and bias is not None else (h, h)
-    n_samples, row_blocks = w.shape[0], triton.cdiv(h.shape[-2], tile.rows)
-    chunk = chunk_for(n_samples, row_blocks)
-    parts = triton.cdiv(n_samples, chunk)
-    constants = {"LAYER": layer, "ROWS": tile.rows, "OUTPUTS": tile.outputs, "HIDDEN": tile.hidden}
-    strides = (h.stride(0) if h.ndim == 3 else 0, w.stride(0), b.stride(0))
-    return _Launch(
-        (h, w, b),
-        strides,
-        n_samples,
-        h.shape[-1],
-        chunk,
-        parts,
-        (parts * row_blocks,),
-        {**constants, "num_warps": tile.warps},
-    )
+    def some(self, parts: slice) -> "Parts":
+        """Return a view of some of them."""
+        return Parts(self.three[:, parts], self.last[parts])
 
 
-def class_sums(h: Tensor, weight: Tensor | None, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+class Classes(NamedTuple):
+    """The sums of class probabilities."""
+
+    width: int
+
+    def launch(self, layer: Layer, rows: slice, chunk: int, parts: Parts) -> None:
+        """Fill the parts, one for each chunk of the layer's samples, with what is found on these rows."""
+        tensors, strides, grid, constants = _shared(layer, self.width, chunk)
+        n_samples, n_rows, n_hidden = len(tensors[1]), tensors[0].shape[-2], tensors[0].shape[-1]
+        with torch.cuda.device_of(tensors[0]):
+            class_kernel[grid](
+                *tensors,
+                *parts.three,
+                parts.last,
+                n_samples,
+                n_rows,
+                n_hidden,
+                self.width,
+                *strides,
+                chunk,
+                **constants,
+                **OPTIONS,
+            )
+
+    def merged(self, parts: Parts, n_samples: int, chunk: int) -> ClassSums:
+        """Return the sums over all parts."""
+        means, squares, log_sum = parts.three
+        counts = _counts(parts, n_samples, chunk)
+        # Of a chunk: the entropy of its mean, less what its samples disagree on. Then mutual information is what
+        # samples and chunks disagree on, and the rounding of chunks' means does not show in it.
+        of_mean = torch.special.entr(means.double()).sum(dim=-1)
+        entropy = (of_mean * counts[..., 0] - parts.last.double()).clamp_min_(0.0).sum(dim=0)
+        moments = _merged(means, squares, counts, n_samples)
+        return ClassSums(n_samples, *moments, log_sum.double().logsumexp(dim=0), entropy)
+
+
+class Gaussians(NamedTuple):
+    """The sums of Gaussian outputs; targets are of all rows."""
+
+    width: int
+    noise_variance: Tensor | None
+    targets: Tensor | None
+
+    def launch(self, layer: Layer, rows: slice, chunk: int, parts: Parts) -> None:
+        """Fill the parts, one for each chunk of the layer's samples, with what is found on these rows."""
+        tensors, strides, grid, constants = _shared(layer, self.width, chunk)
+        h, weight, _ = tensors
+        n_samples, n_rows, n_hidden = len(weight), h.shape[-2], h.shape[-1]
+        noise = self.noise_variance
+        with torch.cuda.device_of(h):
+            gaussian_kernel[grid](
+                *tensors,
+                *((h, h) if noise is None else (noise.log(), noise.reciprocal())),
+                h if self.targets is None else self.targets[rows].contiguous(),
+                *parts.three,
+                parts.last,
+                n_samples,
+                n_rows,
+                n_hidden,
+                self.width,
+                self.width if noise is not None else 2 * self.width,
+                *strides,
+                chunk,
+                PREDICTED_NOISE=noise is None,
+                TARGETS=self.targets is not None,
+                **constants,
+                **OPTIONS,
+            )
+
+    def merged(self, parts: Parts, n_samples: int, chunk: int) -> GaussianSums:
+        """Return the sums over all parts."""
+        means, squares, noise = parts.three
+        moments = _merged(means, squares, _counts(parts, n_samples, chunk), n_samples)
+        if self.noise_variance is None:
+            summed = noise.double().sum(dim=0)
+        else:
+            summed = (self.noise_variance.double() * n_samples).expand(means.shape[1:]).contiguous()
+        log_density = None if self.targets is None else parts.last.double().logsumexp(dim=0)
+        return GaussianSums(n_samples, *moments, summed, log_density)
+
+
+Kind = Classes | Gaussians
+
+
+def class_sums(h: Tensor, weight: Tensor | None, bias: Tensor | None) -> FourTensors:
     """Return the sums of `ClassSums`, float64; see `api.class_sums`."""
-    n_rows, n_classes = h.shape[-2], h.shape[-1] if weight is None else weight.shape[1]
-    run = _launch(h, weight, bias, n_classes)
-    mean, squares, log_sum = torch.empty(3, run.parts, n_rows, n_classes, device=h.device)
-    entropy = torch.empty(run.parts, n_rows, device=h.device)
-    with torch.cuda.device_of(h):
-        class_kernel[run.grid](
-            *run.tensors,
-            mean,
-            squares,
-            log_sum,
-            entropy,
-            run.n_samples,
-            n_rows,
-            run.n_hidden,
-            n_classes,
-            *run.strides,
-            run.chunk,
-            **run.constants,
-            **OPTIONS,
-        )
-    moments = _merged(mean, squares, run.n_samples, run.chunk)
-    return *moments, log_sum.double().logsumexp(dim=0), entropy.double().sum(dim=0)
+    kind = Classes(h.shape[-1] if weight is None else weight.shape[1])
+    return parts_of(_sums_of_layer(kind, (h, weight, bias)))
 
 
 def gaussian_sums(
     h: Tensor, weight: Tensor | None, bias: Tensor | None, noise_variance: Tensor | None, targets: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> FourTensors:
     """Return the sums of `GaussianSums`, float64; see `api.gaussian_sums`."""
-    n_rows, n_columns = h.shape[-2], h.shape[-1] if weight is None else weight.shape[1]
-    width = n_columns if noise_variance is not None else n_columns // 2
-    run = _launch(h, weight, bias, width)
-    mean, squares, noise = torch.empty(3, run.parts, n_rows, width, device=h.device)
-    density = torch.empty(run.parts, n_rows, device=h.device)
-    known = (h, h) if noise_variance is None else (noise_variance.log(), noise_variance.reciprocal())
-    with torch.cuda.device_of(h):
-        gaussian_kernel[run.grid](
-            *run.tensors,
-            *known,
-            h if targets is None else targets.contiguous(),
-            mean,
-            squares,
-            noise,
-            density,
-            run.n_samples,
-            n_rows,
-            run.n_hidden,
-            width,
-            n_columns,
-            *run.strides,
-            run.chunk,
-            PREDICTED_NOISE=noise_variance is None,
-            TARGETS=targets is not None,
-            **run.constants,
-            **OPTIONS,
-        )
-    moments = _merged(mean, squares, run.n_samples, run.chunk)
-    if noise_variance is None:
-        summed = noise.double().sum(dim=0)
-    else:
-        summed = (noise_variance.double() * run.n_samples).expand(n_rows, width).contiguous()
-    log_density = density.double().logsumexp(dim=0) if targets is not None else moments[0].new_empty(0)
-    return *moments, summed, log_density
+    kind = gaussians(h.shape[-1] if weight is None else weight.shape[1], noise_variance, targets)
+    return parts_of(_sums_of_layer(kind, (h, weight, bias)))
 
 
-def _merged(mean: Tensor, squares: Tensor, n_samples: int, chunk: int) -> tuple[Tensor, Tensor]:
-    """Mean and squared deviations of all samples from those of chunks, [parts, N, C]; float64."""
-    counts = mean.new_full((len(mean), 1, 1), chunk, dtype=torch.float64)
-    counts[-1] = n_samples - chunk * (len(mean) - 1)
+def gaussians(n_columns: int, noise_variance: Tensor | None, targets: Tensor | None) -> Gaussians:
+    """Return the kind of sums for so many outputs, log-variances among them if the noise is predicted."""
+    return Gaussians(n_columns if noise_variance is not None else n_columns // 2, noise_variance, targets)
+
+
+def parts_of(sums: ClassSums | GaussianSums) -> FourTensors:
+    """Return the tensors in the order in which operators return them."""
+    if isinstance(sums, ClassSums):
+        return sums.probs, sums.squares, sums.log_sum, sums.entropy
+    density = sums.mean.new_empty(0) if sums.log_density_sum is None else sums.log_density_sum
+    return sums.mean, sums.squares, sums.noise, density
+
+
+def _sums_of_layer(kind: Kind, layer: Layer) -> ClassSums | GaussianSums:
+    h, weight, _ = layer
+    n_samples, n_rows = len(h if weight is None else weight), h.shape[-2]
+    chunk = chunk_for(n_samples, triton.cdiv(n_rows, tile_for(kind.width).rows))
+    parts = Parts.new(triton.cdiv(n_samples, chunk), n_rows, kind.width, h.device)
+    kind.launch(layer, slice(None), chunk, parts)
+    return kind.merged(parts, n_samples, chunk)
+
+
+class _Shared(NamedTuple):
+    """Arguments that both kernels share."""
+
+    tensors: tuple[Tensor, Tensor, Tensor]
+    strides: tuple[int, int, int]
+    grid: tuple[int]
+    constants: dict[str, int | bool]
+
+
+def _shared(layer: Layer, width: int, chunk: int) -> _Shared:
+    h, weight, bias = layer
+    tile = tile_for(width)
+    h = h.contiguous() if h.ndim == 2 else rows_together(h)
+    # Without a layer the kernel reads neither weight nor bias.
+    w, b = (h, h) if weight is None or bias is None else (rows_together(weight), rows_together(bias))
+    grid = (triton.cdiv(len(w), chunk) * triton.cdiv(h.shape[-2], tile.rows),)
+    constants = {"ROWS": tile.rows, "OUTPUTS": tile.outputs, "HIDDEN": tile.hidden, "num_warps": tile.warps}
+    strides = (h.stride(0) if h.ndim == 3 else 0, w.stride(0), b.stride(0))
+    return _Shared((h, w, b), strides, grid, {"LAYER": weight is not None, **constants})
+
+
+def _counts(parts: Parts, n_samples: int, chunk: int) -> Tensor:
+    """Return how many samples each part is about, [parts, 1, 1]: all of them `chunk` but the last."""
+    n_parts = len(parts.last)
+    counts = parts.last.new_full((n_parts, 1, 1), chunk, dtype=torch.float64)
+    counts[-1] = n_samples - chunk * (n_parts - 1)
+    return counts
+
+
+def _merged(mean: Tensor, squares: Tensor, counts: Tensor, n_samples: int) -> tuple[Tensor, Tensor]:
+    """Mean and squared deviations of all samples from those of parts, [parts, N, C]; float64."""
     means = mean.double()
     together = (means * counts).sum(dim=0) / n_samples
     between = ((means - together).square() * counts).sum(dim=0)
     return together, squares.double().sum(dim=0) + between
-
-
-def mlp_class_sums(weights: Tensor, x: Tensor, layout: MLPLayout) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the sums of `ClassSums` of a perceptron; see `perceptron.mlp_class_sums`."""
-    pieces = weights.split(_samples_together(x, layout))
-    total = reduce(ClassSums.merge, (ClassSums(len(w), *class_sums(*_last_layer(w, x, layout))) for w in pieces))
-    return total.probs, total.squares, total.log_sum, total.entropy
-
-
-def mlp_gaussian_sums(
-    weights: Tensor, x: Tensor, layout: MLPLayout, noise_variance: Tensor | None, targets: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the sums of `GaussianSums` of a perceptron; see `perceptron.mlp_gaussian_sums`."""
-
-    def sums(w: Tensor) -> GaussianSums:
-        return GaussianSums(len(w), *gaussian_sums(*_last_layer(w, x, layout), noise_variance, targets))
-
-    total = reduce(GaussianSums.merge, map(sums, weights.split(_samples_together(x, layout))))
-    density = total.log_density_sum
-    return total.mean, total.squares, total.noise, x.new_empty(0).double() if density is None else density
-
-
-def _samples_together(x: Tensor, layout: MLPLayout) -> int:
-    """How many samples' widest activations fit; all of them where there are none."""
-    return max(1, HIDDEN_BYTES // (4 * len(x) * max(layout.hidden, default=1)))
-
-
-def _last_layer(weights: Tensor, x: Tensor, layout: MLPLayout) -> tuple[Tensor, Tensor, Tensor]:
-    """Run the hidden layers; return the last one's inputs, weight and bias."""
-    layers = [
-        (
-            weights[:, at.weight : at.bias].unflatten(1, (at.n_out, at.n_in)),
-            weights[:, at.bias : at.bias + at.n_out],
-        )
-        for at in layout.layers()
-    ]
-    h = x
-    for weight, bias in layers[:-1]:
-        h = linear_act(h, weight, bias, layout.activation)
-    return h, *layers[-1]

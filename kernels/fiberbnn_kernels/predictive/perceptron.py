@@ -6,6 +6,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from ..autocast import no_autocast
 from ..backend import Impl
 from ..mlp import MLPLayout
 from . import reference
@@ -86,10 +87,11 @@ def _layout(widths: Sequence[int], activation: str) -> MLPLayout:
 @torch.library.custom_op("fiberbnn::mlp_class_sums", mutates_args=())
 def _mlp_class_sums_op(weights: Tensor, x: Tensor, widths: Sequence[int], activation: str, fused: bool) -> FourTensors:
     if fused:
-        from . import fused as kernels
+        from . import fused_perceptron as kernels
 
         return kernels.mlp_class_sums(weights, x, _layout(widths, activation))
-    return reference.mlp_class_sums(weights, x, _layout(widths, activation))
+    with no_autocast(x.device):
+        return reference.mlp_class_sums(weights, x, _layout(widths, activation))
 
 
 @_mlp_class_sums_op.register_fake
@@ -108,10 +110,11 @@ def _mlp_gaussian_sums_op(
     fused: bool,
 ) -> FourTensors:
     if fused:
-        from . import fused as kernels
+        from . import fused_perceptron as kernels
 
         return kernels.mlp_gaussian_sums(weights, x, _layout(widths, activation), noise_variance, targets)
-    return reference.mlp_gaussian_sums(weights, x, _layout(widths, activation), noise_variance, targets)
+    with no_autocast(x.device):
+        return reference.mlp_gaussian_sums(weights, x, _layout(widths, activation), noise_variance, targets)
 
 
 @_mlp_gaussian_sums_op.register_fake
