@@ -16,9 +16,12 @@ from bench.speed.problems import RUNS, Problem
 from fiberbnn_kernels import mlp_nll_and_grad
 
 BUDGET = 2e-5
-# On a GPU fewer than of the walk: there is no kernel of this alone.
+# On a GPU fewer than of the walk, which takes such gradients or a kernel of its own.
 HERE = RUNS | {"cuda": tuple(run for run in RUNS["cuda"] if run[1] in (64, 128, 1024))}
-METHODS = ("fiberbnn", "vmap(grad)", "loop", "batched products", "compiled vmap(grad)", "graph of batched products")
+METHODS = (
+    "fiberbnn", "fused", "reference", "vmap(grad)", "loop", "batched products", "compiled vmap(grad)",
+    "graph of batched products",
+)  # fmt: skip
 
 
 @lru_cache(maxsize=1)
@@ -34,9 +37,12 @@ def test_gradients(measure, sizes, device, number, method) -> None:
     net, n_particles = sizes(HERE, number)
     problem = Problem.of(net, device)
     weights = problem.weights(n_particles)
-    if method == "fiberbnn":
+    if method in ("fused", "reference"):
+        needs_cuda(device)
+    if method in ("fiberbnn", "fused", "reference"):
+        impl = "auto" if method == "fiberbnn" else method
         way = partial(
-            mlp_nll_and_grad, x=problem.x, y=problem.y, layout=problem.layout, likelihood="categorical"
+            mlp_nll_and_grad, x=problem.x, y=problem.y, layout=problem.layout, likelihood="categorical", impl=impl
         )  # fmt: skip
     elif method == "vmap(grad)":
         way = baselines.mapped(problem)

@@ -9,8 +9,10 @@ from typing import TypeVar
 
 import pytest
 import torch
+from torch.utils._pytree import tree_leaves
 
 Result = TypeVar("Result")
+Replay = Callable[[], None]
 
 
 def why_not_compiled(device: torch.device) -> str | None:
@@ -40,11 +42,32 @@ def compiled(function: Callable[..., Result], device: torch.device, *arguments: 
     return fast
 
 
-def captured(function: Callable[[], Result]) -> Callable[[], Result]:
+def captured(
+    function: Callable[[], Result], record: Callable[[Callable[[], Result]], tuple[Replay, Result]] | None = None
+) -> Callable[[], Result]:
     """Return a function that replays the kernels of this one as a CUDA graph.
 
-    The function must find its inputs in the same memory at every call; what it returns is overwritten by the next.
+    The function must find its inputs in the same memory at every call; what it returns is overwritten by the next, and
+    is NaN before the first: what a graph does not compute is not a result that was there before.
+
+    Args:
+        function: what is recorded; recording may call it several times, so state that it changes is to be set back.
+        record: returns what replays it, and its result; None for a CUDA graph.
     """
+    replay, result = (record or cuda_graph)(function)
+    for tensor in tree_leaves(result):
+        if isinstance(tensor, torch.Tensor):
+            tensor.fill_(torch.nan)
+
+    def replayed() -> Result:
+        replay()
+        return result
+
+    return replayed
+
+
+def cuda_graph(function: Callable[[], Result]) -> tuple[Replay, Result]:
+    """Return what replays a function as a CUDA graph, and where its result will be."""
     aside = torch.cuda.Stream()
     aside.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(aside), warnings.catch_warnings():
@@ -55,12 +78,7 @@ def captured(function: Callable[[], Result]) -> Callable[[], Result]:
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         result = function()
-
-    def replay() -> Result:
-        graph.replay()
-        return result
-
-    return replay
+    return graph.replay, result
 
 
 def needs_cuda(device: torch.device) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,28 @@ from bench.speed.table import page
 from bench.speed.timing import CLOCKS, paced
 
 RECORD = pytest.StashKey[Record]()
+# The files of a run under way, and of one that has left something out, are called so.
+PARTIAL = "-partial"
+
+
+@dataclass
+class Whole:
+    """Whether a run is one of the whole suite: what it was told to leave out, and how many benchmarks are still to run.
+
+    Attributes:
+        reasons: in words.
+        to_run: a number.
+    """
+
+    reasons: list[str]
+    to_run: int = 0
+
+    def left_out(self) -> str:
+        """Return what a run that has ended has left out; nothing if it is whole."""
+        return "; ".join([*self.reasons, *([f"stopped with {self.to_run} to run"] if self.to_run else [])])
+
+
+WHOLE = pytest.StashKey[Whole]()
 NO_SUCH_SIZE = "there are not so many sizes for this device"
 
 
@@ -39,7 +62,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if name == "process" and (place.type != "cpu" or torch.get_num_threads() > 1):
         raise pytest.UsageError("--clock process says something of a CPU with --threads 1 only")
     about = machine(place) | {"clock": name}
-    config.stash[RECORD] = Record(about, Ceilings(place, CLOCKS[name]), _results(config, ".json"))
+    config.stash[RECORD] = Record(about, Ceilings(place, CLOCKS[name]), _file(config))
+    config.stash[WHOLE] = Whole(["only the first sizes"] if config.getoption("--small") else [])
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -48,9 +72,26 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         item.add_marker(pytest.mark.benchmark(timer=CLOCKS[config.getoption("--clock")]))
 
 
-def _results(config: pytest.Config, ending: str) -> Path | None:
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    """Remember that benchmarks were left out."""
+    if items:
+        items[0].config.stash[WHOLE].reasons.append(f"{len(items)} benchmarks deselected")
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Remember which files were left out, whole or in part, and how many benchmarks there are."""
+    whole = session.config.stash[WHOLE]
+    whole.to_run = len(session.items)
+    files = {path.name for path in Path(__file__).parent.glob("bench_*.py")}
+    if missing := sorted(files - {item.path.name for item in session.items}):
+        whole.reasons.append("without " + ", ".join(missing))
+    if some := [argument for argument in session.config.args if "::" in argument]:
+        whole.reasons.append("of some files only " + ", ".join(some))
+
+
+def _file(config: pytest.Config) -> Path | None:
     folder = config.getoption("--results")
-    return folder and folder / (file_stem(torch.device(config.getoption("--device"))) + ending)
+    return folder and folder / f"{file_stem(torch.device(config.getoption('--device')))}{PARTIAL}.json"
 
 
 @pytest.fixture(scope="session")
@@ -113,6 +154,8 @@ def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: di
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Remember why a benchmark has no time."""
     report = yield
+    if report.when == "teardown":
+        item.config.stash[WHOLE].to_run -= 1
     if report.failed:
         item.config.stash[RECORD].miss(item.name, "failed")
     elif report.skipped and isinstance(report.longrepr, tuple) and NO_SUCH_SIZE not in report.longrepr[2]:
@@ -121,12 +164,22 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """Print the tables, and write them if a folder was named."""
-    record = config.stash[RECORD]
+    """Print the tables, and write them if a folder was named.
+
+    Only a run of the whole suite replaces an earlier one's.
+    """
+    record, whole = config.stash[RECORD], config.stash[WHOLE]
     record.write()
     if not record.rows:
         return
     text = page(record.as_dict())
     terminalreporter.write_line(f"\n{text}")
-    if path := _results(config, ".md"):
-        write_whole(path, text)
+    if record.path is None:
+        return
+    write_whole(record.path.with_suffix(".md"), text)
+    name = file_stem(torch.device(config.getoption("--device")))
+    if left_out := whole.left_out():
+        terminalreporter.write_line(f"{name}.json and .md are as they were, see {name + PARTIAL}.json: {left_out}")
+        return
+    for ending in (".json", ".md"):
+        record.path.with_suffix(ending).replace(record.path.with_name(name + ending))

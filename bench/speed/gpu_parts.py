@@ -27,6 +27,7 @@ LIBRARY_NEEDS = ("tqdm", "safetensors")
 MORE_KERNEL_TESTS = ("tests/kernels/test_philox_dispatch.py", "tests/kernels/test_langevin_step_variants.py")
 # A part stops starting tests this much before it is stopped itself.
 MARGIN = 15.0
+COMPILED = "compiled"
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,8 @@ class Part:
         paths = os.pathsep.join(str(path) for path in (ROOT, ROOT / "kernels", ROOT / "bench"))
         command = [sys.executable, *(argument.replace("FOLDER", str(folder)) for argument in self.command)]
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "TRITON_INTERPRET"))}
-        environment |= {"PYTHONPATH": paths, **self.environment}
+        # Beside the parts' folders and theirs together: a run finds nothing that was compiled before it.
+        environment |= {"PYTHONPATH": paths, "TRITON_CACHE_DIR": str(folder.parent / COMPILED), **self.environment}
         start = perf_counter()
         with (folder / "output").open("wb") as output:
             # A group of its own, so that whatever it starts ends with it.
@@ -103,7 +105,13 @@ class Part:
 
 def relative(text: str, folder: Path) -> str:
     """Return JSON without the paths of this machine."""
-    known = {str(folder): "SCRATCH", str(ROOT): ".", sys.prefix: "PYTHON", sys.base_prefix: "PYTHON"}
+    known = {
+        str(folder): "SCRATCH",
+        str(folder.parent / COMPILED): "COMPILED",
+        str(ROOT): ".",
+        sys.prefix: "PYTHON",
+        sys.base_prefix: "PYTHON",
+    }
     for path in sorted(known, key=len, reverse=True):
         text = text.replace(path, known[path])
     return text.replace(str(Path.home()), "HOME") if len(str(Path.home())) > 1 else text

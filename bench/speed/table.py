@@ -76,7 +76,10 @@ def digits(number: float) -> str:
 
 
 def walks(rows: list[dict[str, Any]]) -> str:
-    """Return Markdown: a line for each perceptron and method, a column for each number of particles."""
+    """Return Markdown: a line for each perceptron and method, a column for each number of particles.
+
+    If calls of several numbers of steps were timed, a line for each.
+    """
     walked = [row for row in rows if "particle_steps" in row]
     counts = sorted({row["particles"] for row in walked})
     if not counts:
@@ -85,13 +88,14 @@ def walks(rows: list[dict[str, Any]]) -> str:
         f"| perceptron | method | {' | '.join(map(str, counts))} | largest over smallest |",
         f"| --- | --- | {'---: | ' * len(counts)}---: |",
     ]
-    for net, method in dict.fromkeys((row["net"], row["method"]) for row in walked):
-        found = {
-            row["particles"]: 1e6 * row["median_s"] / row["particle_steps"]
-            for row in walked
-            if (row["net"], row["method"]) == (net, method)
-        }
+    kinds = {(row["net"], row["method"], targets.steps(row)): {} for row in walked}
+    for row in walked:
+        found = kinds[row["net"], row["method"], targets.steps(row)]
+        found[row["particles"]] = 1e6 * row["median_s"] / row["particle_steps"]
+    several = len({n_steps for _, _, n_steps in kinds}) > 1
+    for (net, method, n_steps), found in kinds.items():
         cells = " | ".join(digits(found[n]) if n in found else "-" for n in counts)
         flat = f"{max(found.values()) / min(found.values()):.2f}" if len(found) > 1 else "-"
-        lines.append(f"| {net} | {method} | {cells} | {flat} |")
+        steps = f", {n_steps} a call" if several else ""
+        lines.append(f"| {net} | {method}{steps} | {cells} | {flat} |")
     return "\n".join(lines)

@@ -68,11 +68,16 @@ def ratios(rows: Rows, method: str) -> Iterator[float]:
     return (row["median_s"] / ours[row["group"]] for row in rows if row["method"] == method and row["group"] in ours)
 
 
+def steps(walk: dict[str, Any]) -> int:
+    """Return the steps of a walk's call."""
+    return int(walk["particle_steps"] // walk["particles"])
+
+
 def growth(walks: Rows) -> Iterator[float]:
     """Yield the time of a particle among most over that of one among fewest, for every perceptron."""
     ours = [row for row in walks if row["method"] == OURS]
-    for net in dict.fromkeys(row["net"] for row in ours):
-        mine = sorted((row for row in ours if row["net"] == net), key=lambda row: row["particles"])
+    for kind in dict.fromkeys((row["net"], steps(row)) for row in ours):
+        mine = sorted((row for row in ours if (row["net"], steps(row)) == kind), key=lambda row: row["particles"])
         if len(mine) > 1:
             few, most = (row["median_s"] / row["particle_steps"] for row in (mine[0], mine[-1]))
             yield most / few

@@ -73,8 +73,7 @@ class EagerWalk:
         for old, new in zip(self.state, (place, last, energy, slope), strict=True):
             old.copy_(torch.where(moved if new.ndim == 1 else moved[:, None], new, old))
 
-    def run(self, n_steps: int) -> list[Tensor]:
-        """Take steps and return the state."""
-        for _ in range(n_steps):
-            self.step()
-        return self.state
+    def reset(self, start: Start) -> None:
+        """Go back to the start, in the same memory."""
+        for old, first in zip(self.state, start.tensors(), strict=True):
+            old.copy_(first)

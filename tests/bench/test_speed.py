@@ -1,22 +1,21 @@
-"""The speed suite: its page, the gate before the clock, that it runs here; and the script for a GPU machine."""
+"""The speed suite: its page and the gate before the clock; and the parts of the script for a GPU machine."""
 
-import json
-import os
-import subprocess
-import sys
-from importlib.util import find_spec
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
-from bench.speed import predicted
+from bench.speed import bench_mlp_walk, predicted
 from bench.speed.ceilings import Ceilings, Work
+from bench.speed.compiled import captured
 from bench.speed.exact import WrongResult, require_close, require_equal, require_standard_normal
 from bench.speed.gpu_parts import Part, parts, pytest_part
 from bench.speed.gpu_record import page as gpu_page
-from bench.speed.table import page, table, walks
+from bench.speed.gradient_baselines import batched
+from bench.speed.table import table, walks
 from bench.speed.targets import table_of, targets
+from fiberbnn_kernels import mlp_nll_and_grad
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -28,21 +27,6 @@ def row(group: str, method: str, median: float, **more: object) -> dict:
 
 def cells(text: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()[2:]]
-
-
-def run(*command: str, **variables: str) -> subprocess.CompletedProcess:
-    # Timings are off in the workers of pytest-xdist, which this process may be and the next is not.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    environment |= {"OMP_NUM_THREADS": "1", **variables}
-    return subprocess.run(
-        [sys.executable, *command], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-    )
-
-
-def suite(folder: Path, *options: str, **variables: str) -> subprocess.CompletedProcess:
-    fixed = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "python_files=bench_*.py", "--benchmark-quiet")
-    chosen = ("--seconds=0.01", f"--results={folder}", "--device=cpu", "--clock=process")
-    return run(*fixed, *chosen, *options, **variables)
 
 
 def test_each_method_is_set_against_ours_in_its_group():
@@ -64,6 +48,10 @@ def test_the_walk_is_shown_by_particle():
     lines = cells(walks([walk("fiberbnn", 4, 0.4), walk("fiberbnn", 16, 3.2), walk("loop", 4, 1.0)]))
     assert lines == [["2-3-2", "fiberbnn", "10,000", "20,000", "2.00"], ["2-3-2", "loop", "25,000", "-", "-"]]
     assert walks([row("a", "loop", 1.0)]) == ""
+    one = row("walk 4", "fiberbnn", 0.2, net="2-3-2", particles=4, particle_steps=4)
+    assert [line[1:3] for line in cells(walks([one, walk("fiberbnn", 4, 0.4)]))] == [
+        ["fiberbnn, 1 a call", "50,000"], ["fiberbnn, 10 a call", "10,000"],
+    ]  # fmt: skip
 
 
 def test_what_must_be_reached_is_set_against_the_worst_case():
@@ -105,75 +93,6 @@ def test_results_beyond_their_budget_are_refused():
             require_standard_normal("x", wrong)
 
 
-@pytest.mark.slow
-def test_a_wrong_result_gets_no_time(tmp_path):
-    """One operation is off by a thousandth: its row is missing, the baseline's is there, and the run has failed."""
-    (tmp_path / "planted.py").write_text(
-        "from fiberbnn_kernels.linear_act import reference\n"
-        "right = reference.linear_act\n"
-        "def wrong(x, *rest):\n"
-        "    return right(x, *rest) * (1.001 if x.dtype.itemsize == 4 else 1.0)\n"
-        "reference.linear_act = wrong\n"
-    )
-    options = ("bench/speed/bench_linear_act.py", "--small", "-k", "fiberbnn or eager", "-p", "planted")
-    paths = os.pathsep.join(map(str, (tmp_path, ROOT, ROOT / "kernels")))
-    done = suite(tmp_path, *options, PYTHONPATH=paths)
-    assert done.returncode == 1, done.stdout + done.stderr
-    assert "outputs is 0.001 of its length away from the definition" in done.stdout
-    record = json.loads((tmp_path / "cpu.json").read_text())
-    assert [found["method"] for found in record["rows"]] == ["eager"]
-    assert {"name": "test_linear_act[0-fiberbnn]", "reason": "failed"} in record["missing"]
-    written = (tmp_path / "cpu.md").read_text()
-    assert "| fiberbnn |" not in written + done.stdout
-    assert "Failed, and so without a time: test_linear_act[0-fiberbnn]" in written
-
-
-@pytest.mark.slow
-def test_the_suite_runs_and_writes_its_record(tmp_path):
-    done = suite(tmp_path, "bench/speed", "--small", "-k", "not compiled")
-    assert done.returncode == 0, done.stdout + done.stderr
-    record = json.loads((tmp_path / "cpu.json").read_text())
-    assert (tmp_path / "cpu.md").read_text() == page(record)
-    assert (record["machine"]["device"], record["machine"]["clock"]) == ("cpu", "process")
-    # Every benchmark of ours, and something that it is set against.
-    groups = {found["group"] for found in record["rows"]}
-    for group in groups:
-        methods = {found["method"] for found in record["rows"] if found["group"] == group}
-        assert "fiberbnn" in methods
-        assert len(methods) > 1, group
-    assert len(groups) == len(list((ROOT / "bench" / "speed").glob("bench_*.py"))) + 4
-    for found in record["rows"]:
-        assert 0 < found["floor_s"] < 3 * found["median_s"], found
-    assert not {found["reason"] for found in record["missing"]} & {"failed"}
-    assert str(ROOT) not in json.dumps(record)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed")
-def test_a_dry_run_of_the_script_for_a_gpu(tmp_path):
-    done = run("bench/speed/gpu.py", "--out", str(tmp_path), "--dry-run")
-    assert done.returncode == 0, done.stdout + done.stderr
-    record = json.loads((tmp_path / "record.json").read_text())
-    assert [part["name"] for part in record["parts"]] == [part.name for part in parts(dry_run=False)]
-    outcomes = [part["outcome"] for part in record["parts"]]
-    assert outcomes[:4] == ["passed"] * 4
-    kernels, speed, bits, fit, _ = record["parts"]
-    assert {test["outcome"] for test in kernels["tests"]} == {"passed"}
-    assert {found["method"] for found in speed["speed"]["rows"]} == {"fiberbnn", "torch.randn"}
-    assert bits["result"]["cases"][0]["same"]
-    assert fit["result"]["largest_difference_of_probabilities"] == 0.0
-    assert str(ROOT) not in json.dumps(record)
-    assert (tmp_path / "table.md").read_text() == gpu_page(record)
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens where there is no GPU")
-def test_without_a_gpu_the_script_says_so(tmp_path):
-    done = run("bench/speed/gpu.py", "--out", str(tmp_path / "out"))
-    assert done.returncode == 2
-    assert "no CUDA device" in done.stderr or "Triton is not installed" in done.stderr
-    assert not (tmp_path / "out").exists()
-
-
 def test_the_parts_for_a_gpu_take_less_than_eight_minutes():
     real = parts(dry_run=False)
     assert sum(part.limit for part in real) < 480
@@ -192,6 +111,79 @@ def test_a_part_that_hangs_or_fails_is_recorded_and_stopped(tmp_path):
     assert (found["outcome"], found["code"]) == ("failed", 3)
     found = Part("needs more", 9.0, ("-c", "raise SystemExit(3)"), needs=("no_such_module",)).run(tmp_path / "c")
     assert (found["outcome"], found["summary"]) == ("skipped", "not installed: no_such_module")
+
+
+def test_a_run_finds_nothing_compiled_before(tmp_path, monkeypatch):
+    """Whatever cache is named outside: its parts share one beside their folders, which the first finds empty."""
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "kernel").touch()
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "old"))
+    script = tmp_path / "writes.py"
+    script.write_text(
+        "import os\nfrom pathlib import Path\nfolder = Path(os.environ['TRITON_CACHE_DIR'])\n"
+        "folder.mkdir(exist_ok=True)\nprint(*sorted(p.name for p in folder.iterdir()), folder)\n"
+        "(folder / str(os.getpid())).touch()\nraise SystemExit(1)\n"
+    )
+    run_folder = tmp_path / "run"
+    run_folder.mkdir()
+    first, second = (Part(name, 60.0, (str(script),)).run(run_folder / name)["output"].split() for name in ("a", "b"))
+    assert first == ["COMPILED"]
+    assert (second[0].isdigit(), second[1:]) == (True, ["COMPILED"])
+
+
+def idle(function):
+    """Recording that calls the function as a CUDA graph's does, and replaying that does nothing."""
+    for _ in range(3):
+        function()
+    return lambda: None, function()
+
+
+def test_a_graph_that_does_nothing_gets_no_time():
+    """The walk that was made while it was recorded, and results that lie in its memory, are not taken for its own."""
+    device = torch.device("cpu")
+    problem, start = bench_mlp_walk.start_of("14-50-2", 3, device)
+    still = bench_mlp_walk.exact("14-50-2", 3, device, 0.0)
+    gradients = batched(problem, 3)
+
+    def recalled(function):
+        return function, function()
+
+    walk, step = bench_mlp_walk.steps_of(start, gradients, still, partial(captured, record=recalled))
+    assert all(torch.equal(now, first) for now, first in zip(walk.state, start.tensors(), strict=True))
+    step()
+    assert not any(torch.equal(now, first) for now, first in zip(walk.state, start.tensors(), strict=True))
+    with pytest.raises(WrongResult, match="particles"):
+        bench_mlp_walk.steps_of(start, gradients, still, partial(captured, record=idle))
+    # Of operations that return what they compute, here gradients.
+    found = captured(partial(gradients, start.particles), idle)()
+    exact = mlp_nll_and_grad(
+        start.particles.double(), problem.x.double(), problem.y, problem.layout, likelihood="categorical"
+    )
+    for one, other, right in zip(found, exact, gradients(start.particles), strict=True):
+        require_close("gradient", right, other, 2e-5)
+        with pytest.raises(WrongResult):
+            require_close("gradient", one, other, 2e-5)
+
+
+def test_a_walk_that_has_not_left_its_start_gets_no_time(monkeypatch):
+    """Half of a graph's promise: without friction it walks, with it it does nothing."""
+    recorded = []
+
+    def half(function):
+        recorded.append(function)
+        return (lambda: None if len(recorded) > 1 else function()), function()
+
+    monkeypatch.setattr(bench_mlp_walk, "needs_cuda", lambda device: None)
+    monkeypatch.setattr(bench_mlp_walk, "captured", partial(captured, record=half))
+    method = "graph of batched products"
+
+    def measure(group, method, function, work, check, **more):
+        check(function())
+
+    with pytest.raises(WrongResult, match="not left its start"):
+        bench_mlp_walk.time_walk(measure, torch.device("cpu"), method, "14-50-2", 3, 2)
+    monkeypatch.setattr(bench_mlp_walk, "captured", lambda step: step)
+    bench_mlp_walk.time_walk(measure, torch.device("cpu"), method, "14-50-2", 3, 2)
 
 
 def test_outcomes_are_kept_one_by_one(tmp_path):

@@ -1,5 +1,6 @@
 """Outputs, likelihoods and gradients of a multilayer perceptron for many weight vectors at once."""
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import cast, get_args
 
 import torch
@@ -121,16 +122,24 @@ def kernel_wanted(impl: Impl, weights: Tensor, x: Tensor, layout: MLPLayout) -> 
     return choose_fused(impl, weights.device) and reason is None
 
 
-def path_of(weights: Tensor, x: Tensor, layout: MLPLayout) -> str:
-    """Return which path is predicted to be the quickest where these tensors are."""
+def path_of(weights: Tensor, x: Tensor, layout: MLPLayout, n_steps: int | None = None) -> str:
+    """Return `path_for`'s answer where these tensors are: for calls of so many steps, None for a gradient alone."""
     device = weights.device
-    return path_for(layout, len(x), len(weights), architecture_of(device), multiprocessors_of(device))
+    return path_for(layout, len(x), len(weights), architecture_of(device), multiprocessors_of(device), n_steps)
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[object]:
+    """Return a context in which torch.autocast changes no dtype: float32 is float32 here, whatever is around a call."""
+    if torch.is_autocast_enabled(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()
 
 
 # Opaque to the compiler on purpose: nothing here could be fused, and a triton_op needs a driver to be traced.
 @torch.library.custom_op("fiberbnn::mlp_forward", mutates_args=())
 def _forward_op(weights: Tensor, x: Tensor, widths: list[int], activation: str) -> Tensor:
-    return reference.mlp_forward(weights, x, MLPLayout(tuple(widths), cast(Activation, activation)))
+    with without_autocast(weights.device):
+        return reference.mlp_forward(weights, x, MLPLayout(tuple(widths), cast(Activation, activation)))
 
 
 @_forward_op.register_fake
@@ -168,12 +177,14 @@ def _nll_and_grad_op(
 
         launch = launch_for(layout, architecture_of(weights.device))
         assert launch is not None
-        return kernels.mlp_nll_and_grad(
-            weights.contiguous(), x.contiguous(), y.contiguous(), layout, likelihood=kind,
-            noise_precision=noise_precision, launch=launch,
-            n_shares=shares_for(launch, len(x), len(weights), multiprocessors_of(weights.device)),
-        )  # fmt: skip
-    return reference.mlp_nll_and_grad(weights, x, y, layout, likelihood=kind, noise_precision=noise_precision)
+        with without_autocast(weights.device):
+            return kernels.mlp_nll_and_grad(
+                weights.contiguous(), x.contiguous(), y.contiguous(), layout, likelihood=kind,
+                noise_precision=noise_precision, launch=launch,
+                n_shares=shares_for(launch, len(x), len(weights), multiprocessors_of(weights.device)),
+            )  # fmt: skip
+    with without_autocast(weights.device):
+        return reference.mlp_nll_and_grad(weights, x, y, layout, likelihood=kind, noise_precision=noise_precision)
 
 
 @_nll_and_grad_op.register_fake

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from ..offline import KernelCase
 from . import fused
-from .table import Launch, launches
+from .table import Launch, launched_everywhere, launches
 
 _TYPES = {
     **dict.fromkeys(("weights", "x", "work", "grads", "grad", "nll"), "*fp32"),
@@ -34,6 +34,7 @@ def cases() -> Iterator[KernelCase]:
         fused.ADD_WARPS,
         tensors,
         options={"enable_fp_fusion": False},
+        everywhere=True,
     )
 
 
@@ -55,4 +56,5 @@ def share_case(launch: Launch, activation: str, categorical: bool) -> KernelCase
         ("weights", "x", "y", "origin", "work", "grads", "nlls"),
         options={**fused.OPTIONS, "num_stages": launch.stages},
         outside_loop=20,
+        everywhere=launched_everywhere(launch),
     )

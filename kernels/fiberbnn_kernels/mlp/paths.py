@@ -2,8 +2,7 @@
 
 "one launch" runs a program for every particle that takes all its steps (`mlp_walk/fused.py`); "split" a gradient with
 programs for every particle and share of the rows (`fused.py`) between flat updates; "batched" a batched matrix product
-for every layer (`reference.py`) between flat updates. A gradient alone has the last two to choose from: it takes the
-kernel unless the answer is "batched".
+for every layer (`reference.py`) between flat updates. A gradient alone has the last two to choose from.
 
 All numbers here are predictions, none was measured on a GPU: instructions are counted in compiled loops, launches in
 the reference's steps, and cycles are guessed from both. A choice changes the time and the last bits of a result, no
@@ -26,6 +25,13 @@ UPDATE_CYCLES, COPY_CYCLES, BARRIER_CYCLES = 2.5, 0.5, 1500.0
 # kernel, and by batched products: so many, and so many for each layer.
 LAUNCH_CYCLES = 10_000.0
 STEP_LAUNCHES, KERNEL_LAUNCHES, BATCHED_LAUNCHES, LAYER_LAUNCHES = 26, 3, 9, 9
+# Of a call that takes all its steps in one launch: two launches for each of the two tensors that it pads, one for
+# flags made of bytes, and its own; tensors that it allocates, about a microsecond each. The kernel reads and writes
+# its state before and after the steps, which is as much as so many copies of padded weights.
+CALL_LAUNCHES, CALL_TENSORS, TENSOR_CYCLES, STATE_COPIES = 6, 13, 2000.0, 4
+# One launch is taken unless another path is predicted to be so many times quicker: the guesses are no better than that,
+# and one launch is the path that leaves Python and the memory alone.
+PREFERENCE = 1.5
 # How often a gradient by batched products reads or writes the activations of a hidden layer, and what share of the
 # peak these products reach. They are float32's, as in the kernels, not the tensor cores', unless torch is told to use
 # these; then, too, the passes over the activations remain, which cost more than the products.
@@ -49,25 +55,43 @@ CHIPS = {
 }
 
 
-def path_for(layout: MLPLayout, n_rows: int, n_particles: int, architecture: int, multiprocessors: int) -> Path:
-    """Return the path with the fewest predicted cycles a step; "batched" if the table has no launch."""
+def path_for(
+    layout: MLPLayout, n_rows: int, n_particles: int, architecture: int, multiprocessors: int, n_steps: int | None
+) -> Path:
+    """Return the path for calls of so many steps, None for a gradient alone; "batched" if the table has no launch."""
     launch = launch_for(layout, architecture)
     if launch is None:
         return "batched"
-    cycles = predicted_cycles(layout, launch, n_rows, n_particles, CHIPS[architecture], multiprocessors)
-    return min(cycles, key=lambda path: cycles[path])
+    chip = CHIPS[architecture]
+    cycles = predicted_cycles(layout, launch, n_rows, n_particles, chip, multiprocessors, n_steps or 1)
+    return chosen(cycles, gradient_alone=n_steps is None)
+
+
+def chosen(cycles: dict[Path, float], gradient_alone: bool = False) -> Path:
+    """Return which path is taken by predicted cycles."""
+    other: Path = "split" if cycles["split"] <= cycles["batched"] else "batched"
+    if gradient_alone or PREFERENCE * cycles[other] <= cycles["one launch"]:
+        return other
+    return "one launch"
 
 
 def predicted_cycles(
-    layout: MLPLayout, launch: Launch, n_rows: int, n_particles: int, chip: Chip, multiprocessors: int
+    layout: MLPLayout, launch: Launch, n_rows: int, n_particles: int, chip: Chip, multiprocessors: int, n_steps: int
 ) -> dict[Path, float]:
-    """Return the cycles of a step on each path: those of its waves of programs, and of its launches from Python."""
+    """Return the cycles of a step on each path: those of its waves of programs, and of its launches from Python.
+
+    What a call costs but once is shared by its steps. It is counted for one launch only: what the others pay once a
+    call is little beside what they pay in every step.
+    """
     n_at_once = multiprocessors * launch.per_multiprocessor
     tile = tile_cycles(launch, chip)
     flat = STEP_LAUNCHES * LAUNCH_CYCLES
 
     tiles = launch.tiles(n_rows)
-    one = -(-n_particles // n_at_once) * (tiles * tile + UPDATE_CYCLES * layout.n_params + BARRIER_CYCLES)
+    waves = -(-n_particles // n_at_once)
+    one = waves * (tiles * tile + UPDATE_CYCLES * layout.n_params + BARRIER_CYCLES)
+    call = waves * STATE_COPIES * COPY_CYCLES * launch.size.n_params
+    one += (call + CALL_LAUNCHES * LAUNCH_CYCLES + CALL_TENSORS * TENSOR_CYCLES) / n_steps
 
     n_shares = shares_for(launch, n_rows, n_particles, multiprocessors)
     share = -(-tiles // n_shares) * tile + COPY_CYCLES * launch.size.n_params + BARRIER_CYCLES

@@ -11,7 +11,7 @@ from ..backend import Impl
 from ..langevin_step.api import boxed, check_rows, number
 from ..mapped import VmapInfo, join, number_on, split
 from ..mlp.api import check as check_perceptron
-from ..mlp.api import kernel_wanted, path_of
+from ..mlp.api import kernel_wanted, path_of, without_autocast
 from ..mlp.layout import Activation, MLPLayout
 from ..mlp.reference import Likelihood
 from ..mlp.table import architecture_of
@@ -94,7 +94,7 @@ def mlp_walk(
         particle0: global number of the first particle.
         store_every: steps from snapshot to snapshot; 0 for none.
         impl: "auto" (the kernel where there is a GPU, Triton, float32 and a launch for the perceptron in mlp/table.py,
-            and `mlp.paths.path_for` expects it to be the quickest), "reference" or "fused".
+            and `mlp.paths.path_for` chooses it for so many steps a call), "reference" or "fused".
 
     Raises:
         ValueError: if shapes, dtypes or devices disagree, a number is out of its range, a gradient is asked for, or
@@ -124,14 +124,14 @@ def mlp_walk(
     return MLPWalk(*walk)
 
 
-def walks_in_one_launch(impl: Impl, particles: Tensor, x: Tensor, layout: MLPLayout) -> bool:
+def walks_in_one_launch(impl: Impl, particles: Tensor, x: Tensor, layout: MLPLayout, n_steps: int) -> bool:
     """Return whether the kernel takes all steps; else the reference does, its flat updates and gradients by `impl`.
 
     Raises:
         RuntimeError: if `impl` is "fused" and the kernel cannot run.
     """
     wanted = kernel_wanted(impl, particles, x, layout)
-    return wanted and (impl == "fused" or path_of(particles, x, layout) == "one launch")
+    return wanted and (impl == "fused" or path_of(particles, x, layout, n_steps) == "one launch")
 
 
 # Opaque to the compiler on purpose: nothing here could be fused, and a triton_op needs a driver to be traced.
@@ -148,14 +148,16 @@ def _walk(
         step0, particle0, refresh_stream, revive_stream,
     )  # fmt: skip
     start = State(particles, velocity, energy, grad)
-    if walks_in_one_launch(cast(Impl, impl), particles, x, layout):
+    if walks_in_one_launch(cast(Impl, impl), particles, x, layout, n_steps):
         from . import fused as kernels
 
         launch = launch_for(layout, architecture_of(particles.device))
         assert launch is not None
-        state, snapshots, steps = kernels.mlp_walk(start, posterior, scale, moves, launch)
+        with without_autocast(particles.device):
+            state, snapshots, steps = kernels.mlp_walk(start, posterior, scale, moves, launch)
     else:
-        state, snapshots, steps = reference.mlp_walk(start, posterior, scale, moves, cast(Impl, impl))
+        with without_autocast(particles.device):
+            state, snapshots, steps = reference.mlp_walk(start, posterior, scale, moves, cast(Impl, impl))
     return *state, snapshots, *steps
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from ..mlp.table import Launch, launches
+from ..mlp.table import Launch, launched_everywhere, launches
 from ..offline import KernelCase
 from . import fused
 
@@ -47,4 +47,5 @@ def walk_case(launch: Launch, activation: str, categorical: bool) -> KernelCase:
         (*_TENSORS, "row"),
         options={**fused.OPTIONS, "num_stages": launch.stages},
         outside_loop=20,
+        everywhere=launched_everywhere(launch),
     )

@@ -108,7 +108,7 @@ def _problem(
     generator = torch.Generator().manual_seed(1)
 
     def normals(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=generator).to(device)
+        return torch.randn(shape, generator=generator, dtype=torch.float32).to(device)
 
     x, y = normals(n_rows, layout.widths[0]), normals(n_rows, layout.widths[-1])
     if likelihood == "categorical":
@@ -119,7 +119,7 @@ def _problem(
     posterior = Posterior(x, y, layout, likelihood, 1.0, 1.0)
     particles = 0.3 * normals(n_particles, layout.n_params)
     state = State(particles, normals(n_particles, layout.n_params), *posterior.value_and_grad(particles))
-    return state, posterior, torch.full((layout.n_params,), 0.3, device=device)
+    return state, posterior, torch.full((layout.n_params,), 0.3, dtype=torch.float32, device=device)
 
 
 def _moves(n_steps: int) -> Moves:
