@@ -1,11 +1,11 @@
 """Outputs, likelihoods and gradients of a multilayer perceptron for many weight vectors at once."""
 
-from contextlib import AbstractContextManager, nullcontext
 from typing import cast, get_args
 
 import torch
 from torch import Tensor
 
+from ..autocast import no_autocast
 from ..backend import Impl, choose_fused
 from . import reference
 from .layout import Activation, MLPLayout
@@ -128,17 +128,10 @@ def path_of(weights: Tensor, x: Tensor, layout: MLPLayout, n_steps: int | None =
     return path_for(layout, len(x), len(weights), architecture_of(device), multiprocessors_of(device), n_steps)
 
 
-def without_autocast(device: torch.device) -> AbstractContextManager[object]:
-    """Return a context in which torch.autocast changes no dtype: float32 is float32 here, whatever is around a call."""
-    if torch.is_autocast_enabled(device.type):
-        return torch.autocast(device.type, enabled=False)
-    return nullcontext()
-
-
 # Opaque to the compiler on purpose: nothing here could be fused, and a triton_op needs a driver to be traced.
 @torch.library.custom_op("fiberbnn::mlp_forward", mutates_args=())
 def _forward_op(weights: Tensor, x: Tensor, widths: list[int], activation: str) -> Tensor:
-    with without_autocast(weights.device):
+    with no_autocast(weights.device):
         return reference.mlp_forward(weights, x, MLPLayout(tuple(widths), cast(Activation, activation)))
 
 
@@ -177,13 +170,13 @@ def _nll_and_grad_op(
 
         launch = launch_for(layout, architecture_of(weights.device))
         assert launch is not None
-        with without_autocast(weights.device):
+        with no_autocast(weights.device):
             return kernels.mlp_nll_and_grad(
                 weights.contiguous(), x.contiguous(), y.contiguous(), layout, likelihood=kind,
                 noise_precision=noise_precision, launch=launch,
                 n_shares=shares_for(launch, len(x), len(weights), multiprocessors_of(weights.device)),
             )  # fmt: skip
-    with without_autocast(weights.device):
+    with no_autocast(weights.device):
         return reference.mlp_nll_and_grad(weights, x, y, layout, likelihood=kind, noise_precision=noise_precision)
 
 

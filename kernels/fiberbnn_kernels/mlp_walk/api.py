@@ -7,11 +7,12 @@ from typing import Any, NamedTuple, cast, get_args
 import torch
 from torch import Tensor
 
+from ..autocast import no_autocast
 from ..backend import Impl
 from ..langevin_step.api import boxed, check_rows, number
 from ..mapped import VmapInfo, join, number_on, split
 from ..mlp.api import check as check_perceptron
-from ..mlp.api import kernel_wanted, path_of, without_autocast
+from ..mlp.api import kernel_wanted, path_of
 from ..mlp.layout import Activation, MLPLayout
 from ..mlp.reference import Likelihood
 from ..mlp.table import architecture_of
@@ -153,10 +154,10 @@ def _walk(
 
         launch = launch_for(layout, architecture_of(particles.device))
         assert launch is not None
-        with without_autocast(particles.device):
+        with no_autocast(particles.device):
             state, snapshots, steps = kernels.mlp_walk(start, posterior, scale, moves, launch)
     else:
-        with without_autocast(particles.device):
+        with no_autocast(particles.device):
             state, snapshots, steps = reference.mlp_walk(start, posterior, scale, moves, cast(Impl, impl))
     return *state, snapshots, *steps
 
