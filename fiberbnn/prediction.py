@@ -7,6 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+# Mutual information, nats, below which two float64 entropies do not differ.
+ROUNDING = 1e-13
+
 
 # Tensors have no single truth value, so no generated __eq__.
 @dataclass(frozen=True, eq=False)
@@ -127,8 +130,9 @@ def of_classes(probs: Tensor, variance: Tensor, aleatoric: Tensor, class_axis: i
     # Counted from the end, the axis is the same with and without a sample axis.
     entropy = _entropy(probs, class_axis if class_axis < 0 else class_axis - probs.ndim)
     # Entropy is concave, so its mean over samples is no larger than that of the mean: anything else is rounding.
-    aleatoric = torch.minimum(aleatoric, entropy)
-    return ClassPredictive(probs, variance, entropy, aleatoric, entropy - aleatoric, class_axis)
+    information = entropy - aleatoric
+    information = torch.where(information < ROUNDING, 0.0, information)
+    return ClassPredictive(probs, variance, entropy, entropy - information, information, class_axis)
 
 
 def cast(found: Predictive, dtype: torch.dtype | None) -> Predictive:
