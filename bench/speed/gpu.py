@@ -49,10 +49,14 @@ def main() -> int:
     if reason := why_not(arguments.dry_run):
         print(f"gpu.py: {reason}", file=sys.stderr)
         return 2
+    known = parts(arguments.dry_run)
+    chosen = [part for part in known if (arguments.only or "") in part.name]
+    if not chosen:
+        print(f"gpu.py: no part's name holds {arguments.only!r}: {', '.join(p.name for p in known)}", file=sys.stderr)
+        return 2
     device = torch.device("cpu" if arguments.dry_run else "cuda")
     record = new_record(device, arguments.dry_run, arguments.commit)
     save(record, arguments.out)
-    chosen = [part for part in parts(arguments.dry_run) if (arguments.only or "") in part.name]
     started = perf_counter()
     with tempfile.TemporaryDirectory() as scratch:
         for number, part in enumerate(chosen, 1):
@@ -63,7 +67,9 @@ def main() -> int:
             save(record, arguments.out)
             print(f"      {found['outcome']}, {found['seconds']:.0f} s: {found['summary']}", flush=True)
     bad = [part["name"] for part in record["parts"] if part["outcome"] not in ("passed", "skipped")]
-    print(f"{arguments.out / 'record.json'}: {'not passed: ' + ', '.join(bad) if bad else 'all passed'}")
+    skipped = [part["name"] for part in record["parts"] if part["outcome"] == "skipped"]
+    said = f"not passed: {', '.join(bad)}" if bad else "passed"
+    print(f"{arguments.out / 'record.json'}: {said}{'; skipped: ' + ', '.join(skipped) if skipped else ''}")
     return int(bool(bad))
 
 
