@@ -58,9 +58,9 @@ def walks() -> Iterator[tuple[str, str, float, float, str]]:
             floor = max(2 * k * rows * products / FLOPS, 4 * 6 * k * layout.n_params / BANDWIDTH)
             cycles = predicted_cycles(layout, launch, rows, k, CHIPS[ARCHITECTURE], MULTIPROCESSORS, n_steps)
             path = chosen(cycles)
-            others = ", ".join(f"{name} {1e6 * cycles[name] / CLOCK:.3g}" for name in cycles if name != path)
+            others = ", ".join(f"{name} {1e3 * cycles[name] / CLOCK:.3g}" for name in cycles if name != path)
             size = f"{k} particles, {rows} rows, {n_steps} a call"
-            yield f"a step of `mlp_walk` {net}", size, floor, cycles[path] / CLOCK, f"{path}; us else: {others}"
+            yield f"a step of `mlp_walk` {net}", size, floor, cycles[path] / CLOCK, f"{path} (others: {others})"
 
 
 def sums() -> Iterator[tuple[str, str, float, float, str]]:
