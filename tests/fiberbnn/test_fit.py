@@ -32,7 +32,6 @@ def test_the_diagnostics_of_a_good_fit_raise_no_warning(problem, full):
     assert d.spread_latent == pytest.approx(d.spread_walk, rel=0.4)
     assert d.nll_latent < d.nll_map  # the data come from the prior
     assert d.nll_latent < d.nll_single
-    assert d.nll_latent == pytest.approx(d.nll_walk, abs=0.06)  # three times its spread over seeds
     assert 0.9 < d.r_hat_median < 1.3
     assert d.undone < 0.05
     assert d.settled
@@ -44,6 +43,19 @@ def test_the_diagnostics_of_a_good_fit_raise_no_warning(problem, full):
     assert d.hvp_evals == 20
     assert min(d.walk_s, d.latent_s, d.peak_mib) > 0
     assert "energy_ratio_walk" in str(d)
+
+
+@pytest.mark.filterwarnings("ignore:.*particles could not move")
+def test_draws_score_as_the_walk_does(problem, full):
+    """On average over six fits: that of one fit of the regression deviates by 0.01 from seed to seed."""
+    fits = [full]
+    for seed in range(1, 6):
+        options = {"noise_std": 0.3} if problem.kind == "regression" else {}
+        posterior = MetricBNN(problem.map_fit.model, problem.kind, seed=seed, **options)
+        fits.append(posterior.fit((problem.x, problem.y)))
+    found = [fit.diagnose((problem.x_test, problem.y_test)) for fit in fits]
+    gaps = [d.nll_latent - d.nll_walk for d in found]
+    assert sum(gaps) / len(gaps) == pytest.approx(0.0, abs=0.02)
 
 
 def test_predictions_far_from_the_data_are_less_certain(problem, full):

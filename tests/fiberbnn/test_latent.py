@@ -80,7 +80,17 @@ def test_samples_predict_as_the_walk_does(problem, walked, latent):
         assert tv < 0.03
     else:
         assert (walk.mean(0) - drawn.mean(0)).abs().mean() < 0.3 * walk.std(0).mean()
-        assert drawn.std(0).mean() / walk.std(0).mean() == pytest.approx(1.0, abs=0.5)
+
+
+def test_samples_spread_as_the_walk_does(regression):
+    """On average over four walks: the ratio of one varies by 0.12 from seed to seed."""
+    energy, ratios = regression.energy(), []
+    for seed in range(4):
+        walked = walk_from(energy, regression.map_fit.weights, n_particles=20, seed=seed)
+        drawn = LatentPosterior.fit(walked.weights, energy, scale=walked.scale).sample(400, seed=5)
+        spreads = [energy.network(weights, regression.x).std(0).mean() for weights in (drawn, walked.weights)]
+        ratios.append(float(spreads[0] / spreads[1]))
+    assert sum(ratios) / 4 == pytest.approx(1.0, abs=0.4)
 
 
 def test_fitting_is_timed_and_its_losses_kept(latent):
