@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from ..offline import KernelCase
 from . import fused
-from .table import Launch, launched_everywhere, launches
+from .table import Launch, compiled_offline, launched_everywhere
 
 _TYPES = {
     **dict.fromkeys(("weights", "x", "work", "grads", "grad", "nll"), "*fp32"),
@@ -15,13 +15,9 @@ _TYPES = {
 
 
 def cases() -> Iterator[KernelCase]:
-    """Yield every launch with the activation that needs most, one with each activation and likelihood, and the sum."""
-    for launch in launches(90):
-        yield share_case(launch, "gelu", True)
-    launch = next(launch for launch in launches(90) if launch.size[:3] == (2, 16, 32))
-    for activation in ("tanh", "relu", "silu"):
-        yield share_case(launch, activation, True)
-    yield share_case(launch, "tanh", False)
+    """Yield the launches of `compiled_offline`, and the sum."""
+    for launch, activation, categorical in compiled_offline():
+        yield share_case(launch, activation, categorical)
     constants = {"PADDED": launch.size.n_params, "BLOCK": fused.ADD_BLOCK}
     tensors = ("grads", "nlls", "place", "grad", "nll")
     signature = {name: _TYPES.get(name, "i32") for name in fused.add_kernel.arg_names}

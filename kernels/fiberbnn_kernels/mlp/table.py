@@ -103,6 +103,19 @@ def launches(architecture: int) -> Iterator[Launch]:
                 yield Launch(size, *tile)
 
 
+def compiled_offline() -> Iterator[tuple[Launch, str, bool]]:
+    """Yield launches with an activation and whether for classes, as they are compiled without a GPU.
+
+    They are all launches with the activation that needs most, and one with each activation and likelihood.
+    """
+    for launch in launches(90):
+        yield launch, "gelu", True
+    launch = next(launch for launch in launches(90) if launch.size[:3] == (2, 16, 32))
+    for activation in ("tanh", "relu", "silu"):
+        yield launch, activation, True
+    yield launch, "tanh", False
+
+
 def launched_everywhere(launch: Launch) -> bool:
     """Return whether it is a launch on all architectures, also those with little shared memory."""
     return all(launch in launches(architecture) for architecture in ARCHITECTURES)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from ..mlp.table import Launch, launched_everywhere, launches
+from ..mlp.table import Launch, compiled_offline, launched_everywhere
 from ..offline import KernelCase
 from . import fused
 
@@ -16,13 +16,8 @@ _FLOATS = (
 
 
 def cases() -> Iterator[KernelCase]:
-    """Yield every launch with the activation that needs most, and one with each activation and likelihood."""
-    for launch in launches(90):
-        yield walk_case(launch, "gelu", True)
-    launch = next(launch for launch in launches(90) if launch.size[:3] == (2, 16, 32))
-    for activation in ("tanh", "relu", "silu"):
-        yield walk_case(launch, activation, True)
-    yield walk_case(launch, "tanh", False)
+    """Yield the launches of `compiled_offline`."""
+    return (walk_case(*chosen) for chosen in compiled_offline())
 
 
 def walk_case(launch: Launch, activation: str, categorical: bool) -> KernelCase:
