@@ -11,6 +11,7 @@ from typing import Any
 from fiberbnn_kernels.offline import KernelCase
 
 AMD = "gfx942"
+INSTRUCTION = re.compile(r"/\*([0-9a-f]{4,})\*/\s+([^;]*);")  # address and text of each
 LOCAL = re.compile(r"\b(?:LDL|STL)\b")  # instructions that reach for memory of a thread's own: spilled registers
 
 
@@ -25,6 +26,7 @@ class Usage:
     local_accesses: int | None = None
     loop_accesses: int | None = None
     wide_stores: int | None = None
+    instructions: int | None = None
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ def compile_case(case: KernelCase, arch: int, cuobjdump: str | None) -> Usage:
         local_accesses=len(LOCAL.findall(sass)),
         loop_accesses=loop_accesses(sass),
         wide_stores=len(re.findall(r"\bSTG\.E\.128\b", sass)),
+        instructions=sum(not text.startswith("NOP") for _, text in re.findall(INSTRUCTION, sass)),
     )
 
 
@@ -97,7 +100,7 @@ def _compile(case: KernelCase, backend: str, arch: int | str, warp_size: int) ->
 
 def loop_accesses(sass: str) -> int:
     """Return the local-memory instructions in the shortest loop that holds most products of the assembly."""
-    lines = [(int(at, 16), text) for at, text in re.findall(r"/\*([0-9a-f]{4,})\*/\s+([^;]*);", sass)]
+    lines = [(int(at, 16), text) for at, text in re.findall(INSTRUCTION, sass)]
     products = [at for at, text in lines if "FFMA" in text]
     loops = []
     for at, text in lines:

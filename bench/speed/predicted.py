@@ -24,7 +24,7 @@ SHARE = 0.9  # of the bandwidth that simple kernels reach
 ARCHITECTURE = 90
 
 # Flat operations: bytes a weight (inputs read once, results written once), and instructions a weight, counted in the
-# machine code for sm_90 of four weights a lane or more.
+# machine code for sm_90 of four weights a lane or more (tests/kernels/test_offline_check.py counts them again).
 FLAT = {
     "philox_normal": (4, 63),
     "langevin_open": (20, 106),

@@ -7,8 +7,9 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from offline_compile import loop_accesses
+from offline_compile import compile_case, find_cuobjdump, loop_accesses
 
+from bench.speed import predicted
 from tests.kernels.processes import run_python
 
 SCRIPT = Path(__file__).parents[2] / "kernels" / "offline_check.py"
@@ -188,3 +189,26 @@ def test_one_case_of_each_kernel(check: ModuleType) -> None:
     kernels = [every[number].kernel for number in check.one_of_each(every)]
     assert len(kernels) == len({id(kernel) for kernel in kernels})
     assert {id(kernel) for kernel in kernels} == {id(case.kernel) for case in every.values()}
+
+
+@pytest.mark.parametrize(
+    ("operation", "case"),
+    [
+        ("philox_normal", "philox_normal aligned 256"),
+        ("langevin_open", "langevin_open aligned 256"),
+        ("langevin_close", "langevin_close aligned 256"),
+        ("optimizer_step, SGD", "optimizer sgd+scale aligned 256"),
+        ("optimizer_step, Adam and perturbation", "optimizer adam+scale+drift+snapshot+noise aligned 256"),
+    ],
+)
+def test_the_predictions_count_the_instructions_of_the_compiled_code(operation: str, case: str) -> None:
+    """For each weight: a program's instructions, over the weights that one of its lanes has."""
+    from fiberbnn_kernels.langevin_step import offline as steps
+    from fiberbnn_kernels.philox import offline as philox
+
+    chosen = next(one for one in (*steps.cases(), *philox.cases()) if one.name == case)
+    found = compile_case(chosen, 90, find_cuobjdump())
+    if found.instructions is None:
+        pytest.skip("no cuobjdump")
+    weights_of_a_lane = 4 * chosen.constants["BLOCK"] / (32 * chosen.warps)
+    assert predicted.FLAT[operation][1] == pytest.approx(found.instructions / weights_of_a_lane, rel=0.05)
