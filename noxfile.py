@@ -18,7 +18,7 @@ nox.options.sessions = ["lint", "typecheck", "tests"]
 nox.options.error_on_missing_interpreters = True
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
-EXTRAS = "bench,hmc"
+EXTRAS = "bench,hmc,dask,slurm"
 GROUPS = ("test", "typecheck")
 
 
