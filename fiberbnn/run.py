@@ -35,7 +35,7 @@ class Run:
         self.energy, self.settings, self.schedule = energy, settings, schedule
         self.seed, self.particle0, self.ranks = seed, particle0, ranks
         first = energy.at(0)
-        if settings.preconditioner == "none":
+        if settings.preconditioner == "identity":
             self.scale = torch.ones_like(weights)
         else:
             n_probes = 64 if energy.exact else 16  # the preconditioner is soon renewed

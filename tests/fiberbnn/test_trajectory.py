@@ -182,7 +182,7 @@ def test_the_preconditioner_is_learned_on_the_way(classification):
 def test_without_a_preconditioner_the_walk_steps_in_the_weights_own_units(classification, drift):
     bare, started = (
         walk(classification, settings=WalkSettings(drift=drift, drift_length=0.1, preconditioner=preconditioner))
-        for preconditioner in ("none", "start")
+        for preconditioner in ("identity", "initial")
     )
     assert torch.equal(bare.scale, torch.ones_like(bare.map_weights))
     at_the_map = diagonal_scale(ggn_diagonal(classification.energy(), classification.map_fit.weights, seed=3), 1.0)
