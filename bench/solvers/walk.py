@@ -1,5 +1,6 @@
 """The walk alone: its snapshots are the posterior samples."""
 
+import contextlib
 from typing import Any
 
 import torch
@@ -17,7 +18,16 @@ from benchmark_utils.modes import (
     walk_settings_of,
 )
 from benchmark_utils.task import Task
-from fiberbnn import Energy, MapFit, MinibatchEnergy, Network, Trajectory, WalkSchedule, walk_from
+from fiberbnn import (
+    Energy,
+    MapFit,
+    MinibatchEnergy,
+    Network,
+    Trajectory,
+    WalkDivergedError,
+    WalkSchedule,
+    walk_from,
+)
 from fiberbnn.data import ExamplesInMemory
 from fiberbnn.predictive import outputs_of
 from fiberbnn.streams import seed_of_mode
@@ -59,12 +69,16 @@ class Solver(ChangedSettings, BaseSolver):
     def pre_run_hook(self, _: Any) -> None:
         """Get other MAPs that are wanted, and pay for first calls outside the clock, with a walk of four steps."""
         self.fits = map_fits(self.task, self.map_fit, self.n_maps)
-        self.walk_of(self.map_fit, 0, WalkSchedule(max_steps=4))
+        with contextlib.suppress(WalkDivergedError):  # the walk itself will say so
+            self.walk_of(self.map_fit, 0, WalkSchedule(max_steps=4))
 
     def run(self, _: Any) -> None:
         """Walk from each MAP."""
-        schedule = schedule_of(self.task, self.steps, self.drift)
-        self.walks = [self.walk_of(fit, number, schedule) for number, fit in enumerate(self.fits)]
+        self.walks = [self.walk_of(fit, number, self.schedule()) for number, fit in enumerate(self.fits)]
+
+    def schedule(self) -> WalkSchedule:
+        """Return how long the walks are."""
+        return schedule_of(self.task, self.steps, self.drift)
 
     def walk_of(self, fit: MapFit, number: int, schedule: WalkSchedule) -> Trajectory:
         """Return the walk from one MAP."""
@@ -76,7 +90,9 @@ class Solver(ChangedSettings, BaseSolver):
         else:
             examples = ExamplesInMemory(task.x_train, task.y_train)
             energy = MinibatchEnergy(network, likelihood, examples, tau, batch_size=size, seed=task.seed)
-        settings = walk_settings_of(self.drift, self.metropolis, self.preconditioner, schedule, fit.weights.numel())
+        settings = walk_settings_of(
+            self.drift, self.metropolis, self.preconditioner, self.schedule(), fit.weights.numel()
+        )
         return walk_from(
             energy, fit.weights, n_particles=particles_of(task, self.n_particles), settings=settings, schedule=schedule,
             seed=seed_of_mode(task.seed, number),
