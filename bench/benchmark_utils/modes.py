@@ -25,11 +25,13 @@ IMAGE_SCHEDULE = WalkSchedule(max_steps=76, min_warmup=38, n_snapshots=10)
 # Thirty points of a walk lie in a basis that the latent space holds whole: little is left to learn.
 IMAGE_AUTOENCODER = AutoencoderSettings(steps=50, max_steps=50, decay_steps=50, batch_points=8, batch_inputs=32)
 
-Drift = Literal["persistent", "literal", "literal-langevin", "literal-settling"]
+Drift = Literal["persistent", "literal", "literal-careful", "literal-langevin", "literal-settling"]
 Preconditioner = Literal["learned", "initial", "identity"]
 # How long the drift of the literal readings is in all: as the root mean square of a Gaussian posterior's deviation from
 # its mean, the square root of the number of weights in preconditioned units.
 LITERAL_REACH = 1.0
+# The learning rate of a refinement goes as the square of this; the library's own is 0.5.
+CAREFUL_FIRST_STEP = 0.02
 
 
 def number_of_maps(task: Task, n_maps: int | Literal["auto"]) -> int:
@@ -66,6 +68,8 @@ def schedule_of(task: Task, steps: int | Literal["settled"] = "settled", drift: 
     schedule = WalkSchedule() if task.architecture is None else IMAGE_SCHEDULE
     if drift != "persistent":
         schedule = replace(schedule, max_steps=max(2, schedule.max_steps // (1 + WalkSettings().refine_steps)))
+    if drift == "literal-careful":
+        schedule = replace(schedule, first_step=CAREFUL_FIRST_STEP)
     return schedule if steps == "settled" else replace(schedule, max_steps=steps, min_warmup=max(1, steps // 2))
 
 
@@ -74,8 +78,9 @@ def walk_settings_of(
 ) -> WalkSettings:
     """Return how particles step.
 
-    Of the literal readings, "literal" refines by plain gradient steps, "literal-langevin" by Langevin steps, and the
-    particles of "literal-settling" drift during the warm-up only, and then settle.
+    Of the literal readings, "literal" refines by plain gradient steps, "literal-careful" by much smaller ones,
+    "literal-langevin" by Langevin steps, and the particles of "literal-settling" drift during the warm-up only, and
+    then settle by Langevin steps.
     """
     if drift == "persistent":
         return WalkSettings(metropolis=metropolis, preconditioner=preconditioner)
@@ -87,7 +92,7 @@ def walk_settings_of(
         preconditioner=preconditioner,
         drift_length=LITERAL_REACH * n_params**0.5 / (half if settling else 2 * half),
         drift_steps=half if settling else None,
-        refine_noise=0.0 if drift == "literal" else 1.0,
+        refine_noise=0.0 if drift in ("literal", "literal-careful") else 1.0,
     )
 
 

@@ -9,7 +9,7 @@ from benchopt import BasePlot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FormatStrFormatter, MaxNLocator
 
 from benchmark_utils.report.ablation import Ablation, ablations
 from benchmark_utils.report.figures import as_image
@@ -84,20 +84,19 @@ def _decorate(axis: Axes, name: str) -> None:
     axis.set_xlabel(PANELS[name], fontsize=8)
     axis.grid(True, axis="x", alpha=0.25)
     axis.tick_params(axis="both", labelsize=8)
-    if name == "fit_s":
-        axis.set_xscale("log")
-        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.xaxis.set_major_formatter(FormatStrFormatter("%g"))
-        axis.xaxis.set_minor_formatter(NullFormatter())
-    elif name == "nll_difference":
+    low, high = axis.dataLim.intervalx
+    axis.xaxis.set_major_locator(MaxNLocator(4))
+    if name == "nll_difference":
         axis.axvline(0.0, color="#000000", linewidth=0.8, zorder=0)
-        largest = float(np.abs(axis.dataLim.intervalx).max())
-        if np.isfinite(largest) and largest > 1.0:  # one value far off would hide the others
+        if 0.5 < max(-low, high) < np.inf:  # one value far off would hide the others
             axis.set_xscale("symlog", linthresh=0.1)
-    elif name == "energy_ratio":
+            axis.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+        return
+    if name == "energy_ratio":
         axis.axvline(1.0, color="#000000", linewidth=0.8, zorder=0)
-        if axis.dataLim.intervalx[1] > 5.0 and axis.dataLim.intervalx[0] > 0.0:
-            axis.set_xscale("log")
+    if name in ("energy_ratio", "fit_s") and 0.0 < 10.0 * low < high < np.inf:
+        axis.set_xscale("log")
+        axis.xaxis.set_major_formatter(FormatStrFormatter("%g"))
     else:
         axis.set_xlim(left=0.0)
 

@@ -38,8 +38,8 @@ class Solver(ChangedSettings, BaseSolver):
 
     Further MAPs are those of an ensemble's members; their seconds and gradients are charged.
 
-    Of `drift`, "persistent" is ours; "literal", "literal-langevin" and "literal-settling" are readings of the paper's
-    words that modes.py tells apart. `steps` is "settled" for a walk that ends by itself, or a number of steps.
+    Of `drift`, "persistent" is ours; those that begin with "literal" are readings of the paper's words, which
+    modes.py tells apart. `steps` is "settled" for a walk that ends by itself, or a number of steps.
     """
 
     name = "walk"

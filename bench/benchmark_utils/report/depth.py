@@ -67,9 +67,10 @@ class Growth:
 
     def __str__(self) -> str:
         error = "" if math.isnan(self.error) else f" ± {self.error:.2f}"
-        if self.depths == tuple(range(self.depths[0], self.depths[-1] + 1)):
-            return f"{self.exponent:.2f}{error} ({self.depths[0]} to {self.depths[-1]})"
-        return f"{self.exponent:.2f}{error} ({', '.join(map(str, self.depths))})"
+        exponent = f"{self.exponent:.2f}".replace("-0.00", "0.00")
+        first, last = self.depths[0], self.depths[-1]
+        whole = self.depths == tuple(range(first, last + 1))
+        return f"{exponent}{error} ({f'{first} to {last}' if whole else ', '.join(map(str, self.depths))})"
 
 
 def depth_rows(rows: pd.DataFrame) -> pd.DataFrame:
