@@ -26,7 +26,7 @@ def draw(found: pd.DataFrame) -> Figure:
         found: as `depth_rows` gives them, some of them finished.
     """
     done = found[found["status"] == "done"]
-    shown = [measure for measure in MEASURES if measure.name in done and done[measure.name].notna().any()]
+    shown = [one for one in MEASURES if (done[one.name] > 0 if one.grows else done[one.name].notna()).any()]
     style = _styles(done)
     n_lines = -(-len(shown) // N_COLUMNS)
     with plt.rc_context(FIGURE):

@@ -28,7 +28,7 @@ def rows():
         row("drift=literal", nll=0.60, fit_s=3.0),
         row("drift=literal", seed=1, nll=None, fit_s=None, status="diverged", reason="too far"),
         row("steps=60", nll=0.52), row("steps=60", seed=1, nll=0.76),
-        row("steps=580", nll=0.49), row("steps=580", seed=1, nll=0.71),
+        row("steps=580", nll=0.49), row("steps=580", seed=1, nll=0.72),
         row("drift=literal,steps=60", nll=0.9),
         row(method="map"), row("structure=kron", method="laplace"),
     )  # fmt: skip
@@ -57,7 +57,7 @@ def test_differences_are_taken_seed_by_seed(rows):
     # 0.02 and 0.06, though the seeds themselves lie 0.2 apart.
     assert lines[0][:5] == ["toy", "60", "2", "0.640 ± 0.170", "+0.040 ± 0.028"]
     assert lines[1][:5] == ["toy", "290 (default)", "2", "0.600 ± 0.141", "-"]
-    assert lines[2][4] == "0.000 ± 0.014".replace("0.000", "+0.000") or lines[2][4] == "-0.000 ± 0.014"
+    assert lines[2][4] == "+0.005 ± 0.021"
     assert lines[3][:4] == ["toy", "(long HMC reference)", "2", "0.450 ± 0.000"]
     assert lines[0][-1] == "1.00 ± 0.00"
 
@@ -88,10 +88,9 @@ def test_there_is_no_report_without_variants_or_without_their_default():
 
 
 def test_the_figure_shows_each_value_and_crosses_for_what_did_not_finish(rows):
-    lost = frame(row("drift=wild", status="diverged", nll=None, reason="far"))
-    drift = next(
-        one for one in ablations(pd.concat([rows, lost], ignore_index=True), DEFAULTS) if one.factor == "drift"
-    )
+    lost = rows[rows["settings"] == "drift=literal"].assign(settings="drift=wild", status="diverged")
+    rows = pd.concat([rows, lost], ignore_index=True)
+    drift = next(one for one in ablations(rows, DEFAULTS) if one.factor == "drift")
     figure = plot.draw(drift)
     first = figure.axes[0]
     assert [label.get_text() for label in first.get_yticklabels()] == ["persistent (default)", "literal", "wild"]
