@@ -1,6 +1,6 @@
 """Bayesian neural networks from trained ones: a walk on the fiber, and a latent posterior of it."""
 
-from .autoencoder import AutoencoderSettings
+from .autoencoder_settings import AutoencoderSettings
 from .basis import Basis
 from .cost import Cost
 from .diagnostics import Diagnostics

@@ -7,7 +7,6 @@ Our reading of the method, which says no more than that there is an autoencoder 
 
 import math
 import statistics
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -16,66 +15,12 @@ from torch.nn import functional as F
 from fiberbnn_kernels import philox_normal, philox_uniform
 
 from .any_energy import AnyEnergy
+from .autoencoder_settings import LOSSES, AutoencoderSettings
 from .basis import CHUNK_BYTES, Basis
 from .batch import Inputs
+from .latent_metric import metric_loss
 from .progress import progress
 from .streams import Stream
-
-
-@dataclass(frozen=True)
-class AutoencoderSettings:
-    """Size and training of the autoencoder.
-
-    The loss is the sum of three, each a mean over a batch: reconstruction, 1/2 |c - c^|^2 / r; function,
-    N KL(p(. | theta) | p(. | theta^)) in nats; metric, the squared relative error of latent against walk distances.
-
-    Training goes on at a constant rate until the function loss has stopped falling: its mean over 100 steps is no
-    longer `settled_share` of that over the 100 before. The rate then falls to zero along a cosine, over `decay_steps`.
-
-    Attributes:
-        latent_size: L.
-        hidden: width of the bending networks.
-        steps: fewest, of Adam, the decay included; 0 leaves the linear model.
-        max_steps: most, the decay included.
-        decay_steps: in which the rate falls.
-        settled_share: see above; 0 stops at `steps`.
-        learning_rate: of Adam.
-        batch_points: walk points a step.
-        batch_inputs: training inputs a step, for the function-space loss.
-        jitter: noise on the latents in training, as a share of their spread, so that the decoder meets what a kernel
-            density of this bandwidth will give it.
-        reconstruction, function, metric: weights of the three losses.
-
-    Raises:
-        ValueError: if a setting is out of range.
-    """
-
-    latent_size: int = 64
-    hidden: int = 64
-    steps: int = 200
-    max_steps: int = 600
-    decay_steps: int = 100
-    settled_share: float = 0.8
-    learning_rate: float = 2e-3
-    batch_points: int = 32
-    batch_inputs: int = 64
-    jitter: float = 0.1
-    reconstruction: float = 1.0
-    function: float = 1.0
-    metric: float = 1.0
-
-    def __post_init__(self) -> None:
-        if min(self.latent_size, self.hidden, self.batch_inputs) < 1 or self.batch_points < 2 or self.steps < 0:
-            raise ValueError(
-                "latent_size, hidden and batch_inputs must be at least 1, batch_points at least 2, steps at least 0"
-            )
-        if self.max_steps < self.steps or self.decay_steps < 0 or not 0.0 <= self.settled_share <= 1.0:
-            raise ValueError(
-                "max_steps must be at least steps, decay_steps not negative, and settled_share in [0, 1]; "
-                f"got {self.max_steps}, {self.decay_steps} and {self.settled_share}"
-            )
-        if self.learning_rate <= 0 or min(self.jitter, self.reconstruction, self.function, self.metric) < 0:
-            raise ValueError("learning_rate must be positive, jitter and the weights of the losses not negative")
 
 
 class BentLinear(nn.Module):
@@ -136,6 +81,7 @@ def fit_autoencoder(
     coefficients: Tensor,
     energy: AnyEnergy,
     *,
+    particle: Tensor | None = None,
     settings: AutoencoderSettings | None = None,
     seed: int = 0,
     progress_bar: bool = False,
@@ -146,6 +92,7 @@ def fit_autoencoder(
         basis: of the walk.
         coefficients: of the walk points, [M, r].
         energy: for the network, the divergence of its predictives, and the training inputs.
+        particle: which particle visited each, [M]; None if the points are one chain's, or in no order that matters.
         settings: size and training.
         seed: of batches and initial weights.
         progress_bar: show progress.
@@ -167,6 +114,8 @@ def fit_autoencoder(
     noise = philox_normal(
         steps, side * side, seed=seed, step=0, stream=Stream.LATENT_JITTER, dtype=like.dtype, device=like.device
     ).view(-1, side, side)
+    weights = {name: getattr(settings, name) for name in LOSSES if getattr(settings, name)}
+    distances = metric_loss(settings.distances, coefficients / model.unit, particle) if settings.metric else None
     history: list[dict[str, float]] = []
     # Steps at the constant rate; as many as are wanted, until the loss says that it is enough.
     end = settings.max_steps
@@ -182,18 +131,13 @@ def fit_autoencoder(
             c = coefficients[points[t]]
             z = model.encode(c)
             decoded = model.decode(z + settings.jitter * _kernel_noise(z.detach(), noise[t]))
-            losses = {
-                "reconstruction": 0.5 * (c - decoded).square().mean(),
-                "function": energy.n * _divergence(energy, basis, c, decoded, energy.rows(rows[t])),
-                "metric": _metric_error(c / model.unit, z),
-            }
-            loss = (
-                settings.reconstruction * losses["reconstruction"]
-                + settings.function * losses["function"]
-                + settings.metric * losses["metric"]
-            )
+            losses = {"reconstruction": 0.5 * (c - decoded).square().mean()}
+            if settings.function:
+                losses["function"] = energy.n * _divergence(energy, basis, c, decoded, energy.rows(rows[t]))
+            if distances:
+                losses["metric"] = distances(points[t], z, lambda numbers: model.encode(coefficients[numbers]))
             optimizer.zero_grad()
-            loss.backward()
+            torch.stack([weight * losses[name] for name, weight in weights.items()]).sum().backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             history.append({name: float(value.detach()) for name, value in losses.items()})
@@ -205,7 +149,7 @@ def fit_autoencoder(
 
 
 def _is_enough(history: list[dict[str, float]], settings: AutoencoderSettings) -> bool:
-    """Whether the rate may begin to fall: after the fewest steps, once the function loss has stopped falling."""
+    """Whether the rate may begin to fall: after the fewest steps, once the loss that matters has stopped falling."""
     t, window = len(history), 100
     if t + settings.decay_steps < settings.steps:
         return False
@@ -213,8 +157,9 @@ def _is_enough(history: list[dict[str, float]], settings: AutoencoderSettings) -
         return True
     if t < 2 * window or t % 20:
         return False
+    watched = "function" if settings.function else "reconstruction" if settings.reconstruction else "metric"
     recent, before = (
-        statistics.fmean(entry["function"] for entry in part)
+        statistics.fmean(entry[watched] for entry in part)
         for part in (history[-window:], history[-2 * window : -window])
     )
     return recent > settings.settled_share * before
@@ -246,13 +191,6 @@ def _divergence(energy: AnyEnergy, basis: Basis, c: Tensor, decoded: Tensor, inp
 def _kernel_noise(z: Tensor, noise: Tensor) -> Tensor:
     """Noise [B, L] with the covariance of the latents [B, L] of a batch, as a kernel density adds to a point."""
     return noise @ (z - z.mean(dim=0)) / max(1, len(z) - 1) ** 0.5
-
-
-def _metric_error(c: Tensor, z: Tensor) -> Tensor:
-    """Mean squared error of latent distances against chords of the walk, relative to the mean chord, []."""
-    chords, distances = torch.pdist(c), torch.pdist(z)
-    # A batch drawn with replacement can hold one point only.
-    return ((distances - chords) / chords.mean().clamp(min=torch.finfo(c.dtype).tiny)).square().mean()
 
 
 def _indices(total: int, shape: tuple[int, int], seed: int, stream: int, device: torch.device) -> Tensor:

@@ -14,7 +14,8 @@ from fiberbnn_kernels import decode_chunks
 from fiberbnn_kernels.decode.api import CPU_CHUNK_BYTES, GPU_CHUNK_BYTES
 
 from .any_energy import AnyEnergy
-from .autoencoder import Autoencoder, AutoencoderSettings, fit_autoencoder
+from .autoencoder import Autoencoder, fit_autoencoder
+from .autoencoder_settings import AutoencoderSettings
 from .basis import CHUNK_BYTES, Basis
 from .density import LatentDensity
 
@@ -73,6 +74,7 @@ class LatentPosterior:
         energy: AnyEnergy,
         *,
         scale: Tensor | None = None,
+        particle: Tensor | None = None,
         settings: LatentSettings | None = None,
         seed: int = 0,
         progress_bar: bool = False,
@@ -83,6 +85,7 @@ class LatentPosterior:
             weights: samples, [M, P].
             energy: for its training inputs, its likelihood, and calibration.
             scale: diagonal of the preconditioner, [P]; a `Trajectory`'s. All ones if None.
+            particle: which particle visited each sample, [M]; a `Trajectory`'s. None if the samples are one chain's.
             settings: how to fit.
             seed: of training and calibration.
             progress_bar: show progress.
@@ -97,11 +100,13 @@ class LatentPosterior:
         basis = Basis.fit(weights, torch.ones_like(weights[0]) if scale is None else scale, rank=settings.rank)
         coefficients = basis.encode(weights)
         autoencoder, losses = fit_autoencoder(
-            basis, coefficients, energy, settings=settings.autoencoder, seed=seed, progress_bar=progress_bar
-        )
+            basis, coefficients, energy, particle=particle, settings=settings.autoencoder, seed=seed,
+            progress_bar=progress_bar,
+        )  # fmt: skip
         # The function-space loss takes forward and backward passes over batches of points and inputs.
         trained = settings.autoencoder
-        energy.cost.grad_evals += math.ceil(len(losses) * trained.batch_points * trained.batch_inputs / energy.n)
+        if trained.function:
+            energy.cost.grad_evals += math.ceil(len(losses) * trained.batch_points * trained.batch_inputs / energy.n)
         density = LatentDensity.fit(autoencoder.encode(coefficients), settings.density, bandwidth=settings.bandwidth)
         posterior = cls(basis, autoencoder, density, losses)
         if settings.calibrate:

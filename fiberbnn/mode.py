@@ -158,8 +158,8 @@ def fit_mode(energy: AnyEnergy, settings: ModeSettings, *, progress_bar: bool = 
         seed=seed, progress_bar=progress_bar,
     )  # fmt: skip
     latent = LatentPosterior.fit(
-        trajectory.weights, energy, scale=trajectory.scale, settings=settings.latent, seed=seed,
-        progress_bar=progress_bar,
+        trajectory.weights, energy, scale=trajectory.scale, particle=trajectory.particle, settings=settings.latent,
+        seed=seed, progress_bar=progress_bar,
     )  # fmt: skip
     return Mode(network, latent, trajectory, energy)
 

@@ -35,9 +35,12 @@ class Run:
         self.energy, self.settings, self.schedule = energy, settings, schedule
         self.seed, self.particle0, self.ranks = seed, particle0, ranks
         first = energy.at(0)
-        n_probes = 64 if energy.exact else 16  # the preconditioner is soon renewed
-        curvature = ggn_diagonal(first, weights, n_probes=n_probes, seed=seed)
-        self.scale = diagonal_scale(curvature, energy.prior_precision)
+        if settings.preconditioner == "identity":
+            self.scale = torch.ones_like(weights)
+        else:
+            n_probes = 64 if energy.exact else 16  # the preconditioner is soon renewed
+            curvature = ggn_diagonal(first, weights, n_probes=n_probes, seed=seed)
+            self.scale = diagonal_scale(curvature, energy.prior_precision)
         eigenvalue = largest_eigenvalue(first, weights, self.scale, seed=seed)
         self.step_size = StepSizeAdaptation(
             schedule.first_step / math.sqrt(eigenvalue),
@@ -58,16 +61,17 @@ class Run:
     def warm_up(self, bar: Progress) -> int:
         """Step and adapt until the energy has settled; return the number of steps."""
         rises: list[Tensor] = []
+        learns = self.settings.drift == "persistent" and self.settings.preconditioner == "learned"
         longest = max(1, self.schedule.max_steps // 2)
         # The preconditioner is renewed at doubling times, each time from the later half of the steps since the last.
         renewal, renewed = max(4, self.schedule.min_warmup // 3), 0
         for t in range(1, longest + 1):
             energies = self._steps(1, bar, measured=t % MEASURED_EVERY == 0)
             rises.append(energies - self.map_energy)
-            if self.settings.drift == "persistent" and 2 * t > renewed + renewal:
+            if learns and 2 * t > renewed + renewal:
                 self.scale_adaptation.update(self.state.grad)
             if t == renewal:
-                if self.settings.drift == "persistent":
+                if learns:
                     self.scale = self.scale_adaptation.scale(self.scale.dtype)
                 renewal, renewed = 2 * renewal, renewal
             if t >= self.schedule.min_warmup and t % 10 == 0:

@@ -12,7 +12,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .autoencoder import Autoencoder, AutoencoderSettings
+from .autoencoder import Autoencoder
+from .autoencoder_settings import AutoencoderSettings
 from .basis import Basis
 from .density import LatentDensity
 from .latent import LatentPosterior, LatentSettings

@@ -12,6 +12,9 @@ class WalkSettings:
 
     Attributes:
         drift: "persistent" or "literal" (see walk.py).
+        preconditioner: of what M, the coordinates that particles step in, is made. "learned": the diagonal of the
+            generalised Gauss-Newton matrix at the start, and in the persistent mode soon that of the gradients on the
+            way; "initial": the former throughout; "identity": all ones.
         friction: gamma, per unit of preconditioned time; the drift persists for about 1/gamma.
         thermostat: rate at which friction grows while a particle's velocity is hotter than 1, and falls while it is
             colder, which is how the heat of minibatch gradients is taken out again; 0 for never. Energies of all data
@@ -33,6 +36,7 @@ class WalkSettings:
     """
 
     drift: Literal["persistent", "literal"] = "persistent"
+    preconditioner: Literal["learned", "initial", "identity"] = "learned"
     friction: float = 0.1
     thermostat: float = 1.0
     metropolis: bool = False
@@ -47,6 +51,8 @@ class WalkSettings:
     def __post_init__(self) -> None:
         if self.drift not in ("persistent", "literal"):
             raise ValueError(f'drift must be "persistent" or "literal"; got {self.drift!r}')
+        if self.preconditioner not in ("learned", "initial", "identity"):
+            raise ValueError(f'preconditioner must be "learned", "initial" or "identity"; got {self.preconditioner!r}')
         if not (self.friction > 0 and self.energy_error_limit > 0 and self.refine_steps >= 1):
             raise ValueError("friction and energy_error_limit must be positive, refine_steps at least 1")
         if not min(self.drift_length, self.perturbation, self.refine_noise, self.thermostat) >= 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -11,7 +12,7 @@ from benchmark_utils.mixture import IMAGE_ROWS
 from benchmark_utils.prediction import Prediction
 from benchmark_utils.shared_map import shared_map
 from benchmark_utils.task import Task
-from fiberbnn import AutoencoderSettings, LatentSettings, MapFit, WalkSchedule
+from fiberbnn import AutoencoderSettings, MapFit, WalkSchedule, WalkSettings
 from fiberbnn.cost import Cost
 
 # Of images one mode is not enough, and a walk sees minibatches: a twentieth of the data each step. Three MAPs with
@@ -23,6 +24,14 @@ IMAGE_BATCHES = 20
 IMAGE_SCHEDULE = WalkSchedule(max_steps=76, min_warmup=38, n_snapshots=10)
 # Thirty points of a walk lie in a basis that the latent space holds whole: little is left to learn.
 IMAGE_AUTOENCODER = AutoencoderSettings(steps=50, max_steps=50, decay_steps=50, batch_points=8, batch_inputs=32)
+
+Drift = Literal["persistent", "literal", "literal-careful", "literal-langevin", "literal-settling"]
+Preconditioner = Literal["learned", "initial", "identity"]
+# How long the drift of the literal readings is in all: as the root mean square of a Gaussian posterior's deviation from
+# its mean, the square root of the number of weights in preconditioned units.
+LITERAL_REACH = 1.0
+# The learning rate of a refinement goes as the square of this; the library's own is 0.5.
+CAREFUL_FIRST_STEP = 0.02
 
 
 def number_of_maps(task: Task, n_maps: int | Literal["auto"]) -> int:
@@ -48,9 +57,43 @@ def cost_from(fits: list[MapFit], costs: list[Cost]) -> dict[str, float]:
     }
 
 
-def schedule_of(task: Task) -> WalkSchedule:
-    """Return how long walks of this task are."""
-    return WalkSchedule() if task.architecture is None else IMAGE_SCHEDULE
+def schedule_of(task: Task, steps: int | Literal["settled"] = "settled", drift: Drift = "persistent") -> WalkSchedule:
+    """Return how long walks of this task are.
+
+    Args:
+        task: the task.
+        steps: in all, the warm-up half of them; or until the energy has settled.
+        drift: a literal step takes several gradients: so many fewer steps are the most.
+    """
+    schedule = WalkSchedule() if task.architecture is None else IMAGE_SCHEDULE
+    if drift != "persistent":
+        schedule = replace(schedule, max_steps=max(2, schedule.max_steps // (1 + WalkSettings().refine_steps)))
+    if drift == "literal-careful":
+        schedule = replace(schedule, first_step=CAREFUL_FIRST_STEP)
+    return schedule if steps == "settled" else replace(schedule, max_steps=steps, min_warmup=max(1, steps // 2))
+
+
+def walk_settings_of(
+    drift: Drift, metropolis: bool, preconditioner: Preconditioner, schedule: WalkSchedule, n_params: int
+) -> WalkSettings:
+    """Return how particles step.
+
+    Of the literal readings, "literal" refines by plain gradient steps, "literal-careful" by much smaller ones,
+    "literal-langevin" by Langevin steps, and the particles of "literal-settling" drift during the warm-up only, and
+    then settle by Langevin steps.
+    """
+    if drift == "persistent":
+        return WalkSettings(metropolis=metropolis, preconditioner=preconditioner)
+    half = max(1, schedule.max_steps // 2)
+    settling = drift == "literal-settling"
+    return WalkSettings(
+        drift="literal",
+        metropolis=metropolis,
+        preconditioner=preconditioner,
+        drift_length=LITERAL_REACH * n_params**0.5 / (half if settling else 2 * half),
+        drift_steps=half if settling else None,
+        refine_noise=0.0 if drift in ("literal", "literal-careful") else 1.0,
+    )
 
 
 def batch_size_of_walk(task: Task) -> int | None:
@@ -58,16 +101,16 @@ def batch_size_of_walk(task: Task) -> int | None:
     return None if task.architecture is None else max(1, len(task.x_train) // IMAGE_BATCHES)
 
 
-def particles_of(task: Task) -> int:
-    """Return how many particles walk from each MAP."""
-    return 30 if task.architecture is None else IMAGE_PARTICLES
+def particles_of(task: Task, n_particles: int | Literal["auto"] = "auto") -> int:
+    """Return how many particles walk from each MAP: "auto" is 30, or three for images."""
+    if n_particles == "auto":
+        return 30 if task.architecture is None else IMAGE_PARTICLES
+    return n_particles
 
 
-def latent_settings_of(task: Task, density: Literal["kde", "gaussian"] = "kde") -> LatentSettings:
-    """Return how latent posteriors of this task are fitted."""
-    if task.architecture is None:
-        return LatentSettings(density=density)
-    return LatentSettings(density=density, autoencoder=IMAGE_AUTOENCODER)
+def autoencoder_settings_of(task: Task) -> AutoencoderSettings:
+    """Return how autoencoders of this task are trained."""
+    return AutoencoderSettings() if task.architecture is None else IMAGE_AUTOENCODER
 
 
 def thinned(task: Task, weights: Tensor) -> Tensor:

@@ -10,14 +10,15 @@ import torch
 from benchopt import BaseSolver
 from torch import Tensor
 
+from benchmark_utils.changed_settings import ChangedSettings
 from benchmark_utils.cost import Meter
 from benchmark_utils.metrics import evaluate
 from benchmark_utils.metrics_reference import total_variation, total_variation_density
 from benchmark_utils.mixture import mixture_prediction, samples_for
 from benchmark_utils.modes import (
+    autoencoder_settings_of,
     batch_size_of_walk,
     cost_from,
-    latent_settings_of,
     map_fits,
     particles_of,
     prediction_of,
@@ -29,13 +30,16 @@ from fiberbnn import AutoencoderSettings, LatentPosterior, LatentSettings, MapFi
 from fiberbnn.batch_norm import statistics_of
 
 
-class Solver(BaseSolver):
+class Solver(ChangedSettings, BaseSolver):
     """The library as a user runs it; predictions are those of decoded latent draws.
 
     The row also says how the walk under it did: `tv_walk` is the total variation between the two predictives on the
     test inputs, `nll_walk` and `energy_ratio_walk` are the walk's own, `draw_distance` says how new draws are.
     Further MAPs are those of an ensemble's members; their seconds and gradients are charged. A network with batch norm
     is run with `batch_norm`; the seconds that refreshed statistics take are `refresh_s`, not part of `fit_s`.
+
+    `function` and `metric` are losses of the autoencoder: the function-space loss on or off, and what distances between
+    latents are held to, "chords", "geodesics" or "consecutive" as AutoencoderSettings has them, or "unstructured".
     """
 
     name = "metricbnn"
@@ -43,6 +47,11 @@ class Solver(BaseSolver):
     requirements = ["pip::torch"]
     parameters = {
         "density": ["kde"],
+        "calibrate": [True],
+        "function": [True],
+        "metric": ["chords"],
+        "rank": [LatentSettings().rank],
+        "latent_size": [AutoencoderSettings().latent_size],
         "n_maps": ["auto"],
         "temperature": [1.0],
         "batch_norm": ["frozen"],
@@ -62,13 +71,25 @@ class Solver(BaseSolver):
     def pre_run_hook(self, _: Any) -> None:
         """Get other MAPs that are wanted, and pay for first calls outside the clock, with a walk of eight steps."""
         self.fits = map_fits(self.task, self.map_fit, self.n_maps)
-        settings = replace(latent_settings_of(self.task), autoencoder=AutoencoderSettings(steps=2, max_steps=2))
-        self.fitted([self.map_fit], WalkSchedule(max_steps=8), settings)
+        settings = self.latent_settings()
+        briefly = replace(settings.autoencoder, steps=2, max_steps=2, decay_steps=1)
+        self.fitted([self.map_fit], WalkSchedule(max_steps=8), replace(settings, autoencoder=briefly))
 
     def run(self, _: Any) -> None:
         """Walk from each MAP, and fit the latent posteriors."""
-        settings = latent_settings_of(self.task, self.density)
-        self.posterior = self.fitted(self.fits, schedule_of(self.task), settings)
+        self.posterior = self.fitted(self.fits, schedule_of(self.task), self.latent_settings())
+
+    def latent_settings(self) -> LatentSettings:
+        """Return how the latent posteriors are fitted."""
+        default = autoencoder_settings_of(self.task)
+        autoencoder = replace(
+            default,
+            latent_size=self.latent_size,
+            function=default.function if self.function else 0.0,
+            metric=0.0 if self.metric == "unstructured" else default.metric,
+            distances=default.distances if self.metric == "unstructured" else self.metric,
+        )
+        return LatentSettings(rank=self.rank, density=self.density, calibrate=self.calibrate, autoencoder=autoencoder)
 
     def fitted(self, fits: list[MapFit], schedule: WalkSchedule, latent: LatentSettings) -> MetricBNN:
         """Return the posterior that a user would get."""

@@ -5,6 +5,7 @@ from typing import Any
 from benchopt import BaseSolver
 from torch import Tensor
 
+from benchmark_utils.changed_settings import ChangedSettings
 from benchmark_utils.mixture import mixture_prediction
 from benchmark_utils.modes import cost_from
 from benchmark_utils.shared_map import shared_energy
@@ -15,7 +16,7 @@ from fiberbnn_kernels import philox_normal
 COEFFICIENT_STREAM = 80
 
 
-class Solver(BaseSolver):
+class Solver(ChangedSettings, BaseSolver):
     """The same walk and the same basis as MetricBNN's, then independent normal coefficients (the paper's Fig. 3)."""
 
     name = "svd-gaussian"

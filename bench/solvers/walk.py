@@ -1,10 +1,12 @@
 """The walk alone: its snapshots are the posterior samples."""
 
+import contextlib
 from typing import Any
 
 import torch
 from benchopt import BaseSolver
 
+from benchmark_utils.changed_settings import ChangedSettings
 from benchmark_utils.modes import (
     batch_size_of_walk,
     cost_from,
@@ -13,29 +15,51 @@ from benchmark_utils.modes import (
     prediction_of,
     schedule_of,
     thinned,
+    walk_settings_of,
 )
 from benchmark_utils.task import Task
-from fiberbnn import Energy, MapFit, MinibatchEnergy, Network, Trajectory, WalkSchedule, WalkSettings, walk_from
+from fiberbnn import (
+    Energy,
+    MapFit,
+    MinibatchEnergy,
+    Network,
+    Trajectory,
+    WalkDivergedError,
+    WalkSchedule,
+    walk_from,
+)
 from fiberbnn.data import ExamplesInMemory
 from fiberbnn.predictive import outputs_of
 from fiberbnn.streams import seed_of_mode
 
 
-class Solver(BaseSolver):
+class Solver(ChangedSettings, BaseSolver):
     """The first stage of MetricBNN with the library's defaults; several short walks on minibatches for images.
 
     Further MAPs are those of an ensemble's members; their seconds and gradients are charged.
+
+    Of `drift`, "persistent" is ours; those that begin with "literal" are readings of the paper's words, which
+    modes.py tells apart. `steps` is "settled" for a walk that ends by itself, or a number of steps.
     """
 
     name = "walk"
     sampling_strategy = "run_once"
     requirements = ["pip::torch"]
-    parameters = {"drift": ["persistent"], "metropolis": [False], "n_maps": ["auto"]}
+    parameters = {
+        "drift": ["persistent"],
+        "metropolis": [False],
+        "preconditioner": ["learned"],
+        "n_particles": ["auto"],
+        "steps": ["settled"],
+        "n_maps": ["auto"],
+    }
 
     def skip(self, task: Task, map_fit: MapFit) -> tuple[bool, str | None]:
         """Skip what minibatches do not allow."""
         if self.metropolis and batch_size_of_walk(task) is not None:
             return True, "minibatches give no acceptance probability, so there is no Metropolis rule on images"
+        if self.metropolis and self.drift != "persistent":
+            return True, "a literal drift has no acceptance probability, so there is no Metropolis rule for it"
         return False, None
 
     def set_objective(self, task: Task, map_fit: MapFit) -> None:
@@ -45,11 +69,16 @@ class Solver(BaseSolver):
     def pre_run_hook(self, _: Any) -> None:
         """Get other MAPs that are wanted, and pay for first calls outside the clock, with a walk of four steps."""
         self.fits = map_fits(self.task, self.map_fit, self.n_maps)
-        self.walk_of(self.map_fit, 0, WalkSchedule(max_steps=4))
+        with contextlib.suppress(WalkDivergedError):  # the walk itself will say so
+            self.walk_of(self.map_fit, 0, WalkSchedule(max_steps=4))
 
     def run(self, _: Any) -> None:
         """Walk from each MAP."""
-        self.walks = [self.walk_of(fit, number, schedule_of(self.task)) for number, fit in enumerate(self.fits)]
+        self.walks = [self.walk_of(fit, number, self.schedule()) for number, fit in enumerate(self.fits)]
+
+    def schedule(self) -> WalkSchedule:
+        """Return how long the walks are."""
+        return schedule_of(self.task, self.steps, self.drift)
 
     def walk_of(self, fit: MapFit, number: int, schedule: WalkSchedule) -> Trajectory:
         """Return the walk from one MAP."""
@@ -61,9 +90,11 @@ class Solver(BaseSolver):
         else:
             examples = ExamplesInMemory(task.x_train, task.y_train)
             energy = MinibatchEnergy(network, likelihood, examples, tau, batch_size=size, seed=task.seed)
-        settings = WalkSettings(drift=self.drift, metropolis=self.metropolis)
+        settings = walk_settings_of(
+            self.drift, self.metropolis, self.preconditioner, self.schedule(), fit.weights.numel()
+        )
         return walk_from(
-            energy, fit.weights, n_particles=particles_of(task), settings=settings, schedule=schedule,
+            energy, fit.weights, n_particles=particles_of(task, self.n_particles), settings=settings, schedule=schedule,
             seed=seed_of_mode(task.seed, number),
         )  # fmt: skip
 

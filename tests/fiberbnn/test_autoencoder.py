@@ -108,6 +108,19 @@ def test_the_metric_loss_keeps_distances(regression, walked):
     assert losses[0]["metric"] == pytest.approx(error(linear), rel=0.5)
 
 
+def test_a_loss_of_weight_zero_is_not_computed(regression, walked):
+    _, losses = fit(regression, walked, steps=1, function=0.0, metric=0.0)
+    assert set(losses[0]) == {"reconstruction"}
+    with pytest.raises(ValueError, match="must be positive"):
+        of_steps(1, reconstruction=0.0, function=0.0, metric=0.0)
+
+
+def test_without_the_function_space_loss_training_ends_by_the_reconstruction(regression, walked):
+    chosen = {"steps": 60, "max_steps": 300, "decay_steps": 20, "function": 0.0}
+    _, losses = fit(regression, walked, settled_share=0.1, **chosen)  # it has hardly ever fallen to a tenth
+    assert len(losses) == 220
+
+
 def test_the_function_space_loss_is_a_sum_over_the_data(regression, walked):
     # One input, once and ten times: the same batches, ten times the nats.
     _, basis, coefficients = walked
@@ -205,6 +218,7 @@ def test_training_that_diverges_says_so(regression, walked):
         {"max_steps": 199},
         {"decay_steps": -1},
         {"settled_share": 1.1},
+        {"distances": "angles"},
     ],
 )
 def test_settings_out_of_range_are_refused(wrong):

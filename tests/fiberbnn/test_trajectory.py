@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fiberbnn import Energy, WalkSchedule, WalkSettings, walk_from
-from fiberbnn.curvature import diagonal_scale, ggn_diagonal
+from fiberbnn.curvature import diagonal_scale, ggn_diagonal, largest_eigenvalue
 
 SHORT = WalkSchedule(max_steps=40, min_warmup=10, n_snapshots=5)
 K, PROBES, PRODUCTS = 6, 64, 20  # particles; gradients and products that scale and first step size cost
@@ -176,6 +176,22 @@ def test_the_literal_mode_adapts_nothing(classification):
 def test_the_preconditioner_is_learned_on_the_way(classification):
     literal = walk(classification, settings=WalkSettings(drift="literal", drift_length=0.1))
     assert not torch.equal(literal.scale, walk(classification).scale)
+
+
+@pytest.mark.parametrize("drift", ["persistent", "literal"])
+def test_without_a_preconditioner_the_walk_steps_in_the_weights_own_units(classification, drift):
+    bare, started = (
+        walk(classification, settings=WalkSettings(drift=drift, drift_length=0.1, preconditioner=preconditioner))
+        for preconditioner in ("identity", "initial")
+    )
+    assert torch.equal(bare.scale, torch.ones_like(bare.map_weights))
+    at_the_map = diagonal_scale(ggn_diagonal(classification.energy(), classification.map_fit.weights, seed=3), 1.0)
+    assert torch.equal(started.scale, at_the_map)
+    # Its first step size is that of the Hessian itself, and no probes were paid for.
+    eigenvalue = largest_eigenvalue(classification.energy(), bare.map_weights, bare.scale, seed=3)
+    assert float(bare.history[0, 3]) == pytest.approx(SHORT.first_step / eigenvalue**0.5)
+    steps = [found.cost.grad_evals - len(found.history) * K for found in (bare, started)]
+    assert drift == "literal" or steps[1] - steps[0] == PROBES
 
 
 def test_a_float64_walk_is_float64(classification):

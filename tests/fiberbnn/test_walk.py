@@ -153,6 +153,7 @@ def test_build_refuses_what_cannot_walk(toy, wrong, message):
     ("wrong", "message"),
     [
         ({"drift": "ballistic"}, "persistent"),
+        ({"preconditioner": "full"}, "preconditioner"),
         ({"friction": 0.0}, "friction"),
         ({"energy_error_limit": 0.0}, "energy_error_limit"),
         ({"refine_steps": 0}, "refine_steps"),

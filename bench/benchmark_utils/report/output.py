@@ -17,6 +17,8 @@ from benchopt.results import save_results
 from matplotlib.figure import Figure
 from rich.console import Console
 
+from benchmark_utils.report.ablation import Defaults, ablation_markdown, ablations
+from benchmark_utils.report.depth import depth_markdown, depth_rows
 from benchmark_utils.report.figures import panels
 from benchmark_utils.report.images import shift_columns
 from benchmark_utils.report.ood_table import ood_markdown
@@ -58,9 +60,12 @@ def write_results(
     write_arrays(arrays, folder / "arrays.npz")
     write_text(markdown(rows, f"Results of {folder.name}"), folder / "table.md")
     print_tables(rows, console)
+    defaults = defaults_of(benchmark)
     texts = {
         "ood.md": ood_markdown(rows, f"Out-of-distribution detection of {folder.name}"),
         "targets.md": targets(rows),
+        "ablation.md": ablation_markdown(ablations(rows, defaults), f"Ablations of {folder.name}"),
+        "depth.md": depth_markdown(rows, "Quality and cost against depth"),
     }
     for name, text in texts.items():
         if text:
@@ -70,7 +75,7 @@ def write_results(
         "arrays.npz",
         "table.md",
         *(name for name, text in texts.items() if text),
-        *write_figures(rows, arrays, folder),
+        *write_figures(rows, arrays, folder, defaults),
     ]
     if len(results):
         write_page(results, folder, benchmark)
@@ -86,10 +91,27 @@ def targets(rows: pd.DataFrame) -> str:
     return "\n\n".join(["# What MetricBNN is meant to reach", *filter(None, parts)]) + "\n" if any(parts) else ""
 
 
-def write_figures(rows: pd.DataFrame, arrays: Mapping[str, np.ndarray], folder: Path) -> list[str]:
+def defaults_of(benchmark: Benchmark) -> Defaults:
+    """Return by solver the first values of its settings, which ablations put all others beside."""
+    solvers = benchmark.get_solvers()
+    return {solver.name: {name: values[0] for name, values in solver.parameters.items()} for solver in solvers}
+
+
+def write_figures(
+    rows: pd.DataFrame, arrays: Mapping[str, np.ndarray], folder: Path, defaults: Defaults | None = None
+) -> list[str]:
     """Draw every figure for which there is something to draw, and return their file names."""
     # A benchmark's plots folder has no package: benchopt takes every file in it for a plot.
-    from plots import nll_against_cost, ood_roc, predictive_bands, reliability, shift, uncertainty_maps
+    from plots import (
+        ablation,
+        depth,
+        nll_against_cost,
+        ood_roc,
+        predictive_bands,
+        reliability,
+        shift,
+        uncertainty_maps,
+    )
 
     written = []
     if (rows["status"] == "done").any():
@@ -99,6 +121,10 @@ def write_figures(rows: pd.DataFrame, arrays: Mapping[str, np.ndarray], folder: 
             written.append(_save(plot.draw(found), folder / f"{plot.__name__.rpartition('.')[2]}.png"))
     if len(points := shift.points(rows)):
         written.append(_save(shift.draw(points), folder / "shift.png"))
+    for one in ablations(rows, defaults):
+        written.append(_save(ablation.draw(one), folder / f"ablation_{one.name}.png"))
+    if ((by_depth := depth_rows(rows))["status"] == "done").any():
+        written.append(_save(depth.draw(by_depth), folder / "depth.png"))
     return written
 
 
