@@ -132,7 +132,6 @@ def run(
         for solver in campaign.solvers
     ]
     output, cause = workspace.path / "runs.parquet", ""
-    lost = losses(campaign.parallel.get("backend", "loky"))
     here = {name: value for name, value in os.environ.items() if name.startswith("BENCHOPT_")}
     with (
         workers(campaign.parallel, workspace.path, here | (variables or {})) as parallel,
@@ -140,7 +139,7 @@ def run(
     ):
         try:
             _benchopt(campaign, parallel, output, board)
-        except lost as error:
+        except losses(campaign.parallel.get("backend", "loky")) as error:
             cause = f"a worker process died, for lack of memory perhaps ({describe(error)['reason']:.150})"
     if cause:
         console.print(f"{cause}; what is finished is kept", style="red", markup=False)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import os
+import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,31 +27,61 @@ CONNECT_S = 60  # until a cluster that runs already must have answered, and have
 
 
 class DaskBackend(DaskDistributedBackend):
-    """joblib's dask back end, which also passes on what dask gave up.
+    """joblib's dask back end, which also passes on what dask gave up, and sends out no more than there are workers.
 
-    joblib's own passes on results only: if dask gives a task up, because the worker died each time that it was tried,
-    whoever takes the results in waits for it forever.
+    joblib's own passes on results only: if dask gives a run up, because the worker died each time that it was tried,
+    whoever takes the results in waits for it forever. And dask blames a worker's death on all that it was sent, on
+    runs that only waited there too.
     """
 
-    def submit(self, func: Any, callback: Callable[[Any], Any] | None = None) -> Future:
-        """Send out a batch of runs; `callback` gets their results, or the exception of the back end."""
+    def start_call(self) -> None:
+        """Begin to send out batches of runs."""
+        super().start_call()
+        self._free, self._lock = self.effective_n_jobs(-1), threading.Lock()
+        self._waiting: deque[tuple[Any, Callable[[Any], Any], Future]] = deque()
 
-        def passed_on(future: Future) -> None:
-            if not future.cancelled() and callback is not None and (error := future.exception()) is not None:
-                callback(_given_up(func, error) if isinstance(error, KilledWorker) else error)
+    def terminate(self) -> None:
+        """Leave the cluster, to which benchopt made this connection, before it is gone."""
+        super().terminate()
+        self.client.close()
 
-        future = super().submit(func, callback)
-        future.add_done_callback(passed_on)
-        return future
+    def submit(self, func: Any, callback: Callable[[Any], Any]) -> Future:
+        """Send out a batch when a worker is free for it; `callback` gets its results or dask's exception."""
+        promised: Future = Future()
+        promised.get = promised.result  # type: ignore[attr-defined]  # as joblib wants it
+        self._waiting.append((func, callback, promised))
+        self._send()
+        return promised
+
+    def _send(self) -> None:
+        """Send what waits to workers that are free."""
+        with self._lock:
+            while self._free > 0 and self._waiting:
+                self._free -= 1
+                func, callback, promised = self._waiting.popleft()
+                super().submit(func, _ignored).add_done_callback(partial(self._came_back, func, callback, promised))
+
+    def _came_back(self, func: Any, callback: Callable[[Any], Any], promised: Future, sent: Future) -> None:
+        """Pass on what became of a batch, and send the next one."""
+        error = sent.exception()
+        found = sent.result() if error is None else _given_up(func, error) if isinstance(error, KilledWorker) else error
+        promised.set_result(found)
+        with self._lock:
+            self._free += 1
+        callback(found)
+        self._send()
+
+
+def _ignored(_: Any) -> None:
+    """What joblib's own back end calls with a result."""
 
 
 def _given_up(batch: Any, error: KilledWorker) -> list[tuple[Any, ...]]:
     """What benchopt gets of a failed run, for each of a batch; the reason is noted where failures are."""
-    results = []
+    results: list[tuple[Any, ...]] = []
     for _, _, run in batch.items:
         meta = run["meta"]
-        times = error.allowed_failures + 1
-        reason = f"a worker process died each of the {times} times that this was tried, for lack of memory perhaps"
+        reason = f"{error.allowed_failures + 1} worker processes died of this run, for lack of memory perhaps"
         note = run["run_context"].get_run_output_path() / FAILURE_FILE
         note.write_text(json.dumps({"status": "failed", "reason": reason}))
         results.append(([], (meta["dataset_name"], meta["objective_name"], meta["solver_name"]), "error", ""))
@@ -92,7 +125,8 @@ def dask_workers(
 
 def _configuration(client: Client, options: dict[str, Any]) -> dict[str, Any]:
     """Return benchopt's configuration for a cluster."""
-    return {"backend": "dask", "dask_address": client.scheduler.address, "batch_size": options.get("batch_size", 1)}
+    address = client.scheduler_info()["address"]
+    return {"backend": "dask", "dask_address": address, "batch_size": options.get("batch_size", 1)}
 
 
 @contextmanager

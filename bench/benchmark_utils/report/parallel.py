@@ -112,7 +112,7 @@ def losses(backend: str) -> tuple[type[BaseException], ...]:
         import asyncio
         import concurrent.futures
 
-        from distributed import CommClosedError
+        from distributed.comm.core import CommClosedError
 
         # A lost scheduler cancels all that it was asked for.
         found += [asyncio.CancelledError, concurrent.futures.CancelledError, CommClosedError]
