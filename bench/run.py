@@ -2,8 +2,9 @@
 
 Results go to results/CONFIG/: rows.parquet, arrays.npz, table.md, benchopt.html and PNG figures. Finished
 runs are cached, so an interrupted command goes on where it stopped when it is given again; failed runs are
-tried again. The configurations in bench/configs/ are benchopt's own, so `benchopt run bench
---config bench/configs/quick.yml` works too.
+tried again. --parallel-config shares the runs among the machines of a cluster: see docs/cluster.md. The
+configurations in bench/configs/ are benchopt's own, so `benchopt run bench --config bench/configs/quick.yml`
+works too.
 """
 
 from __future__ import annotations
@@ -13,6 +14,10 @@ import os
 import sys
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 BENCH = Path(__file__).resolve().parent
 CONFIGS = BENCH / "configs"
@@ -25,7 +30,8 @@ QUIET = {"PYTHONWARNINGS": "ignore::FutureWarning:torch.jit._script"}
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Return the command line's settings."""
-    names = sorted(path.stem for path in CONFIGS.glob("*.yml"))
+    # Files that say where to run, not what, stand there too.
+    names = sorted(path.stem for path in CONFIGS.glob("*.yml") if not _is_parallel(path))
     parser = argparse.ArgumentParser(
         prog="nox -s bench --", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -42,7 +48,13 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         metavar="NAME",
         help="only this method, such as 'laplace[structure=kron]'",
     )
-    parser.add_argument("-j", "--jobs", type=int, metavar="N", help="worker processes of one thread each")
+    parser.add_argument("-j", "--jobs", type=_workers, metavar="N", help="worker processes of one thread each")
+    parser.add_argument(
+        "--parallel-config",
+        type=Path,
+        metavar="FILE",
+        help="a YAML file that says on which workers to run, such as bench/configs/dask.yml or slurm.yml",
+    )
     parser.add_argument(
         "-o",
         "--output",
@@ -58,13 +70,31 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     settings.config = path if path.suffix in (".yml", ".yaml") else CONFIGS / f"{settings.config}.yml"
     if not settings.config.is_file():
         parser.error(f"there is no configuration {path}; there are {', '.join(names)}")
+    if settings.parallel_config and not settings.parallel_config.is_file():
+        parser.error(f"there is no file {settings.parallel_config}")
     partial = "-partial" if settings.dataset or settings.solver else ""  # never over the whole run's results
     settings.output = settings.output or RESULTS / f"{settings.config.stem}{partial}"
     return settings
 
 
+def _is_parallel(path: Path) -> bool:
+    """Whether a configuration says on which workers to run."""
+    return any(line.startswith("backend:") for line in path.read_text(encoding="utf-8").splitlines())
+
+
+def _workers(text: str) -> int:
+    """A number of workers from the command line."""
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of processes, from 1")
+    return int(text)
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; return its exit code: 0; 1 if a run failed or diverged, or none is done; 130 if interrupted."""
+    """Run the command and return its exit code.
+
+    0; 1 if a run failed or diverged, or none is done; 2 if the configuration, the workers or the disk do not allow
+    it; 130 if interrupted.
+    """
     settings = parse(arguments)
     # Set before torch, jax and the workers start: one thread a worker makes times comparable whatever runs
     # beside.
@@ -76,18 +106,37 @@ def main(arguments: list[str] | None = None) -> int:
         sys.path.insert(0, str(BENCH))
     from rich.console import Console
 
-    from benchmark_utils.report import campaign
-    from benchmark_utils.report.output import write_results
+    from benchmark_utils.report.refusals import Refusal
 
     # Bound to the terminal as it is now: benchopt's own lines are taken away from sys.stdout while it runs.
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 200)
     try:
-        planned = campaign.plan(settings.config, settings.bench, settings.dataset, settings.solver, settings.jobs)
-        results, outcomes = campaign.run(planned, console)
+        return run(settings, console)
     except KeyboardInterrupt:
         console.print("[yellow]Interrupted.[/] What is finished is kept: the same command goes on from here.")
         return 130
-    rows = write_results(results, outcomes, settings.output, planned.benchmark, console)
+    except Refusal as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def run(settings: argparse.Namespace, console: Console) -> int:
+    """Run the campaign, write its results, and return 0, or 1 if a run failed or diverged, or none is done."""
+    from benchmark_utils.report import campaign
+    from benchmark_utils.report.configuration import read_parallel
+    from benchmark_utils.report.output import write_results
+    from benchmark_utils.report.storage import Workspace
+
+    parallel = read_parallel(settings.parallel_config) if settings.parallel_config else None
+    with Workspace(settings.output, settings.bench / campaign.CACHE) as workspace:
+        planned = campaign.plan(
+            settings.config, settings.bench, settings.dataset, settings.solver, settings.jobs, parallel
+        )
+        results, outcomes = campaign.run(planned, console, workspace, ONE_THREAD | QUIET)
+        with workspace.replacing() as folder:
+            rows = write_results(results, outcomes, folder, planned.benchmark, console)
+            written = ", ".join(sorted(path.name for path in folder.iterdir()))
+    console.print(f"Written to {settings.output}: {written}", highlight=False)
     return 0 if (rows["status"] == "done").any() and rows["status"].isin(["done", "skipped"]).all() else 1
 
 

@@ -32,6 +32,7 @@ SOURCES = (
     "bench/benchmark_utils/*.py",
 )
 STORED = ("results/reference/**/*",)
+TIMING = "FIBERBNN_BENCH_TIMING"  # a command tells its workers by this variable with whom they share the machine
 
 
 @lru_cache
@@ -61,6 +62,11 @@ def commit() -> str:
 
 
 _TRACKED = ("fiberbnn", "kernels", "bench")
+
+
+def timing() -> str:
+    """Return beside what seconds are measured: "one process", or "shared: " with the back end and its workers."""
+    return os.environ.get(TIMING, "not recorded")
 
 
 @lru_cache

@@ -87,6 +87,7 @@ def evaluate_method(
         "n_samples": prediction.n_samples,
         "device": provenance.device(),
         "backend": "torch",
+        "timing": provenance.timing(),
         "versions": provenance.versions(),
         "commit": provenance.commit(),
         "dataset_sha256": task.sha256,

@@ -125,6 +125,14 @@ class TinyBenchmark:
         path = self.folder / "executions.txt"
         return path.read_text().splitlines() if path.exists() else []
 
+    def left_over(self) -> list[str]:
+        """Return what lies in the results folder and is no result."""
+        return sorted(path.name for path in self.output.parent.rglob(".*"))
+
+    def forget(self) -> None:
+        """Throw away what is finished."""
+        shutil.rmtree(self.folder / "__cache__")
+
     def run(self, *arguments: str) -> int:
         """Run it in a process of its own, as its users do; return the exit code, keep what it said."""
         command = [str(BENCH / "run.py"), str(self.config), "--bench", str(self.folder), "--output", str(self.output)]
@@ -132,7 +140,7 @@ class TinyBenchmark:
             [sys.executable, *command, *arguments], capture_output=True, text=True, timeout=300, check=False,
             env=os.environ | {"COLUMNS": "200"},
         )  # fmt: skip
-        self.printed = done.stdout
+        self.printed, self.said = done.stdout, done.stderr
         print(done.stdout, done.stderr)  # for whoever reads why a test failed
         return done.returncode
 

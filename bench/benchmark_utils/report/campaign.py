@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,17 +13,21 @@ from typing import Any
 
 import benchopt.runner
 import pandas as pd
-import yaml
 from benchopt import BaseDataset, BaseSolver
 from benchopt.benchmark import Benchmark, _list_parametrized_classes
 from benchopt.results import read_results
-from joblib.externals.loky.process_executor import BrokenProcessPool
 from rich.console import Console
 
 from benchmark_utils import provenance
+from benchmark_utils.report.configuration import read_configuration
+from benchmark_utils.report.parallel import losses, workers
 from benchmark_utils.report.progress import Board, Display
+from benchmark_utils.report.refusals import ConfigurationError
 from benchmark_utils.report.rows import Outcome
+from benchmark_utils.report.storage import Workspace
 from benchmark_utils.run_once import describe, read_failures
+
+CACHE = "__cache__"  # in the benchmark's folder, where benchopt keeps finished runs
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Campaign:
         solvers: the methods, (class, parameters) by name as benchopt prints it; each once, however many
             patterns name it.
         broken: tasks and seeds that could not be loaded, with the reason.
-        parallel: benchopt's parallel configuration.
+        parallel: the parallel configuration, see `benchmark_utils.report.parallel`.
     """
 
     benchmark: Benchmark
@@ -53,6 +56,7 @@ def plan(
     datasets: Sequence[str] | None = None,
     solvers: Sequence[str] | None = None,
     jobs: int | None = None,
+    parallel: dict[str, Any] | None = None,
 ) -> Campaign:
     """Return the campaign of a configuration, after loading every task once.
 
@@ -64,20 +68,27 @@ def plan(
         datasets: names to take instead of the configuration's.
         solvers: names to take instead of the configuration's.
         jobs: worker processes, instead of the configuration's.
+        parallel: a parallel configuration, instead of the configuration's.
+
+    Raises:
+        ConfigurationError: if the configuration cannot be used, or names something that there is not.
     """
     # benchopt's cache does not know what solvers import: each state of that code gets a cache of its own.
-    os.environ["BENCHOPT_CACHE"] = str(folder / "__cache__" / provenance.fingerprint())
-    options = yaml.safe_load(config.read_text()) or {}
-    parallel = {"backend": "loky", "n_jobs": 1, "batch_size": 1, **options.get("parallel-config", {})}
+    os.environ["BENCHOPT_CACHE"] = str(folder.absolute() / CACHE / provenance.fingerprint())
+    options = read_configuration(config)
+    chosen = parallel or options["parallel-config"]
     with contextlib.redirect_stdout(io.StringIO()):  # benchopt prints the traceback of a file that cannot be imported
         benchmark = Benchmark(folder, seed=0)
         methods = {}
-        for cls, parameters in benchmark.check_solver_patterns(list(solvers or options.get("solver", []))):
-            for solver, is_installed in _list_parametrized_classes((cls, parameters)):
-                methods[str(solver)] = _exactly(solver) if is_installed else (cls, {})
-        tasks = benchmark.check_dataset_patterns(list(datasets or options.get("dataset", [])))
+        with _names_refused("solver", config):
+            for cls, parameters in benchmark.check_solver_patterns(list(solvers or options["solver"])):
+                for solver, is_installed in _list_parametrized_classes((cls, parameters)):
+                    methods[str(solver)] = _exactly(solver) if is_installed else (cls, {})
+        with _names_refused("dataset", config):
+            tasks = benchmark.check_dataset_patterns(list(datasets or options["dataset"]))
+            found = list(_list_parametrized_classes(*tasks))
         loaded, broken = [], {}
-        for dataset, is_installed in _list_parametrized_classes(*tasks):
+        for dataset, is_installed in found:
             try:
                 if not is_installed:
                     raise next(cls._exc for cls, _ in tasks if cls.name == dataset)
@@ -85,14 +96,34 @@ def plan(
                 loaded.append(dataset)
             except Exception as error:
                 broken[str(dataset)] = describe(error)["reason"]
-    return Campaign(benchmark, loaded, methods, broken, parallel | ({"n_jobs": jobs} if jobs else {}))
+    return Campaign(benchmark, loaded, methods, broken, chosen | ({"n_jobs": jobs} if jobs else {}))
 
 
-def run(campaign: Campaign, console: Console) -> tuple[pd.DataFrame, list[Outcome]]:
+@contextlib.contextmanager
+def _names_refused(kind: str, config: Path) -> Iterator[None]:
+    """Say in one line what benchopt finds wrong with a name or a parameter of it: it has many errors for that."""
+    try:
+        yield
+    except Exception as error:
+        said = " ".join(str(getattr(error, "message", None) or error or type(error).__name__).split())
+        raise ConfigurationError(f"{config} or the command line, {kind}: {said[:1000]}") from error
+
+
+def run(
+    campaign: Campaign, console: Console, workspace: Workspace, variables: dict[str, str] | None = None
+) -> tuple[pd.DataFrame, list[Outcome]]:
     """Return benchopt's results, one line a finished run, and the outcomes of all other runs.
+
+    Args:
+        campaign: what is to be run.
+        console: where progress is shown.
+        workspace: for temporary files; it is checked after every run.
+        variables: of the environment, for workers that were not started from here.
 
     Raises:
         KeyboardInterrupt: if the user stops it; what is finished is in the cache.
+        StorageError: if results can no longer be written; what is finished is in the cache.
+        ConfigurationError: if the workers cannot be started or reached.
     """
     n_runs = len(campaign.datasets) * len(campaign.solvers)
     outcomes = [
@@ -100,25 +131,27 @@ def run(campaign: Campaign, console: Console) -> tuple[pd.DataFrame, list[Outcom
         for dataset, reason in campaign.broken.items()
         for solver in campaign.solvers
     ]
-    with tempfile.TemporaryDirectory(prefix="fiberbnn-bench-") as name:
-        output = Path(name) / "runs.parquet"
+    output, cause = workspace.path / "runs.parquet", ""
+    here = {name: value for name, value in os.environ.items() if name.startswith("BENCHOPT_")}
+    with (
+        workers(campaign.parallel, workspace.path, here | (variables or {})) as parallel,
+        Board(console, n_runs, workspace.check) as board,
+    ):
+        try:
+            _benchopt(campaign, parallel, output, board)
+        except losses(campaign.parallel.get("backend", "loky")) as error:
+            cause = f"a worker process died, for lack of memory perhaps ({describe(error)['reason']:.150})"
+    if cause:
+        console.print(f"{cause}; what is finished is kept", style="red", markup=False)
         with Board(console, n_runs) as board:
-            try:
-                _benchopt(campaign, output, board)
-                cause = ""
-            except BrokenProcessPool as error:
-                cause = f"a worker process died, for lack of memory perhaps ({describe(error)['reason']:.150})"
-        if cause:
-            console.print(f"{cause}; what is finished is kept", style="red", markup=False)
-            with Board(console, n_runs) as board:
-                _benchopt(campaign, output, board, collect=True)
-        reasons = read_failures(output.with_suffix(""))
-        imports = {cls.name: _import_failure(cls._exc) for cls, _ in campaign.solvers.values() if hasattr(cls, "_exc")}
-        for outcome in board.outcomes:
-            known = reasons.get((outcome.dataset, outcome.solver)) or imports.get(outcome.solver) or {}
-            unknown = cause or "it ended before it ran, in skip or set_objective: the traceback was printed"
-            outcomes.append(replace(outcome, **{"reason": outcome.reason or unknown, **known}))
-        results = read_results(output) if output.exists() else pd.DataFrame()
+            _benchopt(campaign, {"n_jobs": 1}, output, board, collect=True)
+    reasons = read_failures(output.with_suffix(""))
+    imports = {cls.name: _import_failure(cls._exc) for cls, _ in campaign.solvers.values() if hasattr(cls, "_exc")}
+    for outcome in board.outcomes:
+        known = reasons.get((outcome.dataset, outcome.solver)) or imports.get(outcome.solver) or {}
+        unknown = cause or "it ended before it ran, in skip or set_objective: the traceback was printed"
+        outcomes.append(replace(outcome, **{"reason": outcome.reason or unknown, **known}))
+    results = read_results(output) if output.exists() else pd.DataFrame()
     console.print(f"{n_runs} runs, {board.n_cached} of them finished before, {len(outcomes)} without a result")
     return results, outcomes
 
@@ -133,7 +166,7 @@ def _import_failure(error: Exception) -> dict[str, str]:
     return describe(error) | ({"status": "skipped"} if isinstance(error, ImportError) else {})
 
 
-def _benchopt(campaign: Campaign, output: Path, board: Board, collect: bool = False) -> None:
+def _benchopt(campaign: Campaign, parallel: dict[str, Any], output: Path, board: Board, collect: bool = False) -> None:
     """Let benchopt run everything, or only collect what is cached, into one file; a board hears of it."""
     # benchopt makes its display itself, and only that hears of runs which end without a result.
     plain, benchopt.runner.TerminalOutput = benchopt.runner.TerminalOutput, partial(Display, board)
@@ -149,7 +182,7 @@ def _benchopt(campaign: Campaign, output: Path, board: Board, collect: bool = Fa
                 timeout=None,
                 plot_result=False,
                 output_file=str(output),
-                parallel_config=dict(campaign.parallel),
+                parallel_config=dict(parallel),
                 collect=collect,
             )
     finally:

@@ -70,17 +70,9 @@ def write_results(
     for name, text in texts.items():
         if text:
             write_text(text, folder / name)
-    written = [
-        "rows.parquet",
-        "arrays.npz",
-        "table.md",
-        *(name for name, text in texts.items() if text),
-        *write_figures(rows, arrays, folder, defaults),
-    ]
+    write_figures(rows, arrays, folder, defaults)
     if len(results):
         write_page(results, folder, benchmark)
-        written.append(PAGE)
-    console.print(f"Written to {folder}: {', '.join(written)}", highlight=False)
     return rows
 
 

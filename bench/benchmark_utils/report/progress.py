@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from benchopt.utils.terminal_output import TerminalOutput
@@ -23,9 +24,13 @@ STATUS["not run yet"] = "failed"  # said only when finished runs are collected a
 
 
 class Board:
-    """A progress bar over all runs; `outcomes` are the runs that gave no result, in the order they ended."""
+    """A progress bar over all runs; `outcomes` are the runs that gave no result, in the order they ended.
 
-    def __init__(self, console: Console, n_runs: int) -> None:
+    `check` is called after each run that came back, and ends the command by an exception.
+    """
+
+    def __init__(self, console: Console, n_runs: int, check: Callable[[], None] = lambda: None) -> None:
+        self.check = check
         self.outcomes: list[Outcome] = []
         self.n_cached = 0
         self._ended, self._total = 0, n_runs
@@ -101,6 +106,8 @@ class Display(TerminalOutput):
         """A run ended, or its solver could not be imported."""
         run = self._sending if status == "not installed" else self._result
         self.board.ended(*run, status, reason, cached)
+        if status != "not installed" and not cached:  # said where results are taken in, which may end the command
+            self.board.check()
 
     def display_dataset(self) -> None:
         """Say nothing: the bar names the runs."""

@@ -22,10 +22,10 @@ COLUMNS = [
     "map_s", "fit_s", "predict_s", "map_grad_evals", "map_grad_norm", "gradients", "grad_evals", "hvp_evals",
     "energy_evals",
     "peak_mib", "peak_rise_mib", "n_params", "n_train", "n_test", "n_samples", "kind", "device",
-    "backend", "versions", "commit", "dataset_sha256", "dataset_matches", "dataset_source",
+    "backend", "timing", "versions", "commit", "dataset_sha256", "dataset_matches", "dataset_source",
 ]  # fmt: skip
 TEXT = [
-    "suite_version", "task", "method", "settings", "status", "reason", "kind", "device", "backend",
+    "suite_version", "task", "method", "settings", "status", "reason", "kind", "device", "backend", "timing",
     "versions", "commit", "dataset_sha256", "dataset_source", "ood_near", "ood_far", "ood_missing", "shift_units",
 ]  # fmt: skip
 SHARED = (

@@ -77,6 +77,15 @@ EXPLANATION = (
 )
 
 
+def timing_note(rows: pd.DataFrame) -> str:
+    """Return a sentence that says beside what the seconds were measured; "" for rows that do not tell."""
+    counts = rows.get("timing", pd.Series(dtype=str)).replace("", pd.NA).value_counts()
+    if counts.empty:
+        return ""
+    how = "; ".join(f"{name} ({count} rows)" for name, count in counts.items())
+    return f"Seconds were measured by: {how}. Those of workers that share a machine are upper bounds."
+
+
 def method_labels(rows: pd.DataFrame) -> dict[tuple[str, str], str]:
     """Return a label for each (method, settings): the name, and the settings that tell its variants apart.
 
@@ -214,7 +223,7 @@ def markdown_table(headings: Sequence[str], lines: Sequence[Sequence[str]], n_le
 
 def markdown(rows: pd.DataFrame, title: str) -> str:
     """Return all tables as Markdown."""
-    parts = [f"# {title}", EXPLANATION]
+    parts = [f"# {title}", EXPLANATION, timing_note(rows)]
     for heading, headings, lines, notes in _tables(rows):
         parts.append(f"## {heading}")
         parts.append(markdown_table(headings, lines))
