@@ -1,31 +1,27 @@
 """Laplace approximations of the posterior, by laplace-torch (Daxberger et al. 2021, arXiv:2106.14806)."""
 
-import copy
-import math
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from benchopt import BaseSolver
-from laplace import Laplace
-from laplace.curvature import BackPackGGN, CurvlinopsGGN
-from scipy.optimize import minimize_scalar
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch import Tensor
 
+from benchmark_utils.laplace_fit import (
+    backpack_quiet,
+    fitted_laplace,
+    maximise_evidence,
+    too_large_for_full,
+    unknown_to_kron,
+)
 from benchmark_utils.mixture import IMAGE_ROWS, mixture_prediction, samples_for
 from benchmark_utils.prediction import Prediction
 from benchmark_utils.task import Task
 from fiberbnn import MapFit, Network
 
-LARGEST_FULL = 5000  # weights of a dense Hessian
 LARGEST_JACOBIAN = 100_000  # numbers in that of all outputs of one image
 # The linearised predictive differentiates a whole batch at once: memory and time are quadratic in its rows.
 GLM_ROWS = 128
 GLM_ROWS_IMAGES = 4  # measured on the small network: 450 images a second, 60 in batches of 32
-_WORST = 1e30  # nats
 
 
 class Solver(BaseSolver):
@@ -33,7 +29,8 @@ class Solver(BaseSolver):
 
     Predictives: "glm" linearises the network, with the probit approximation, into one distribution for each
     input, and is the right one for this Gaussian; "sampled" puts draws through the network itself. A "tuned"
-    prior precision maximises the marginal likelihood; "fixed" is the task's.
+    prior precision maximises the marginal likelihood; "fixed" is the task's. A "subnetwork" has a full covariance over
+    `subnet_share` of the weights, those with the largest variances under the diagonal structure.
 
     On images, Jacobians of all weights come from laplace-torch's BackPACK back end where it can be had: torch.func's,
     the default, are quadratic in the batch (512 images of the small network need 28 GB), and the values are the same.
@@ -44,19 +41,22 @@ class Solver(BaseSolver):
     sampling_strategy = "run_once"
     requirements = ["pip::laplace-torch", "pip::torch", "pip::scipy"]
     parameters = {
-        "structure": ["full", "kron", "diag", "last_layer"],
+        "structure": ["full", "kron", "diag", "last_layer", "subnetwork"],
         "predictive": ["glm", "sampled"],
         "prior": ["fixed", "tuned"],
         "n_samples": [300],
+        "subnet_share": [0.2],
         "image_jacobians": [True],
     }
 
     def skip(self, task: Task, map_fit: MapFit) -> tuple[bool, str | None]:
         """Skip what laplace-torch cannot do for this network."""
         n_params = map_fit.weights.numel()
-        if self.structure == "full" and n_params > LARGEST_FULL:
-            gib = 4 * n_params**2 / 2**30
-            return True, f"the full structure needs {n_params} x {n_params} matrices ({gib:.1f} GiB each)"
+        if self.structure == "subnetwork" and not 0 < self.subnet_share <= 1:
+            return True, f"subnet_share must be above 0 and at most 1, not {self.subnet_share}"
+        n_dense = {"full": n_params, "subnetwork": self.subnet_size(n_params)}.get(self.structure, 0)
+        if too_large := too_large_for_full(n_dense):
+            return True, too_large
         if self.structure == "last_layer" and len(task.widths) == 2:
             return True, "without a hidden layer the last layer is the whole network: use the full structure"
         if task.architecture is None or self.structure == "last_layer":
@@ -87,27 +87,23 @@ class Solver(BaseSolver):
 
     def fitted(self, n_rows: int) -> Any:
         """Return laplace-torch's posterior of the first rows of the training data."""
-        task = self.task
-        last = self.structure == "last_layer"
-        laplace = Laplace(
-            copy.deepcopy(self.map_fit.model),
-            task.kind,
-            subset_of_weights="last_layer" if last else "all",
-            hessian_structure="full" if last else self.structure,
-            prior_precision=task.prior_precision,
-            # Only a regression may have one that is not 1.
-            sigma_noise=task.noise_std or 1.0,
-            backend=BackPackGGN if self.by_backpack else CurvlinopsGGN,
+        return fitted_laplace(
+            self.task,
+            self.map_fit,
+            self.structure,
+            n_rows=n_rows,
+            backpack=self.by_backpack,
+            n_params_subnet=self.subnet_size(self.map_fit.weights.numel()),
         )
-        rows = TensorDataset(task.x_train[:n_rows], task.y_train[:n_rows])
-        with backpack_quiet():
-            laplace.fit(DataLoader(rows, batch_size=512 if task.architecture is None else 128))
-        return laplace
+
+    def subnet_size(self, n_params: int) -> int:
+        """Return how many of the weights are in a subnetwork, at least one."""
+        return max(1, round(self.subnet_share * n_params))
 
     @property
     def by_backpack(self) -> bool:
         """Return whether BackPACK differentiates: where images have Jacobians; its kron differs with the batch."""
-        return self.task.architecture is not None and self.structure in ("full", "diag")
+        return self.task.architecture is not None and self.structure in ("full", "diag", "subnetwork")
 
     def get_result(self) -> dict[str, Any]:
         """Return the linearised predictive, or the mixture of sampled networks and their weights."""
@@ -115,8 +111,9 @@ class Solver(BaseSolver):
         dense = self.structure in ("full", "last_layer") and not self.by_backpack
         cost = {
             # What laplace-torch does, not counted by it: one backward pass over the data an output for the
-            # factored structures and for Jacobians; for the other full ones a product with every unit vector.
-            "grad_evals": 0 if dense else n_outputs(task),
+            # factored structures and for Jacobians, and as many to choose a subnetwork; for the other full ones a
+            # product with every unit vector.
+            "grad_evals": 0 if dense else n_outputs(task) * (2 if self.structure == "subnetwork" else 1),
             "hvp_evals": self.laplace.n_params if dense else 0,
         }
         info = {"prior_precision": float(self.laplace.prior_precision)}
@@ -168,46 +165,6 @@ class Solver(BaseSolver):
         return weights
 
 
-@contextmanager
-def backpack_quiet() -> Iterator[None]:
-    """Inside, torch does not warn that BackPACK hooks a first layer, whose inputs need no gradient: it means to."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Full backward hook is firing", category=UserWarning)
-        yield
-
-
 def n_outputs(task: Task) -> int:
     """Return C, the outputs of the task's network."""
     return task.widths[-1] if task.widths else len(task.class_names)
-
-
-def unknown_to_kron(model: nn.Module) -> str:
-    """Return the kinds of layers whose weights Kronecker factors cannot have, in words; empty if there are none."""
-    kinds = {
-        type(module).__name__
-        for module in model.modules()
-        if not isinstance(module, (nn.Linear, nn.Conv2d)) and list(module.parameters(recurse=False))
-    }
-    return " and ".join(sorted(kinds))
-
-
-def maximise_evidence(laplace: Any) -> None:
-    """Set the prior precision, between 1e-4 and 1e4, that maximises laplace-torch's marginal likelihood.
-
-    A bounded scalar search takes about 15 evaluations; laplace-torch's own loop takes 100, each of them a
-    P x P determinant for the full structure. The same search for all structures.
-
-    Raises:
-        FloatingPointError: if the marginal likelihood is nowhere finite.
-    """
-
-    @torch.no_grad()
-    def negative(log10_precision: float) -> float:
-        value = float(laplace.log_marginal_likelihood(torch.tensor(10.0**log10_precision)))
-        # Near-singular float32 determinants give NaN, which no search survives, nor an infinity.
-        return -value if math.isfinite(value) else _WORST
-
-    best = minimize_scalar(negative, bounds=(-4, 4), method="bounded", options={"xatol": 0.02})
-    if best.fun >= _WORST:
-        raise FloatingPointError("the marginal likelihood is not finite at any prior precision that was tried")
-    laplace.prior_precision = torch.tensor(10.0 ** float(best.x))
