@@ -1,1 +1,1 @@
-"""The leaderboard: rows are checked, gathered into entries, ranked, and written for people, spreadsheets and the hub."""
+"""The leaderboard: rows are checked, gathered into entries, ranked, and written for people, tables and the hub."""

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from benchmark_utils.leaderboard.entries import make_entries, rows_file
-from benchmark_utils.leaderboard.quantities import COSTS, metric_quantities
+from benchmark_utils.leaderboard.quantities import COSTS, Quantity, metric_quantities
 from benchmark_utils.leaderboard.ranks import make_ranks
 from benchmark_utils.row import SUITE_VERSION
 
@@ -24,8 +24,8 @@ def make_board(rows_by_run: Mapping[str, pd.DataFrame]) -> Board:
 
     Returns:
         JSON-able, without NaN or infinity: suite_version; made_from (run, rows, n_rows, commit); metrics and costs
-        (column, id, name, direction, unit, formula, kinds); tasks; methods; entries (run, task, method, settings,
-        label, seeds, status, reasons, values and cost as mean, sd and n by column, pareto, rows); and ranks.
+        (column, id, name, direction, better, unit, formula, kinds); tasks; methods; entries (run, task, method,
+        settings, label, seeds, status, reasons, values and cost as mean, sd and n by column, pareto, rows); and ranks.
 
     Raises:
         ValueError: if there is no run.
@@ -46,13 +46,18 @@ def make_board(rows_by_run: Mapping[str, pd.DataFrame]) -> Board:
             }
             for run, rows in rows_by_run.items()
         ],
-        "metrics": [asdict(metric) | {"kinds": list(metric.kinds)} for metric in metrics],
-        "costs": [asdict(cost) | {"kinds": list(cost.kinds)} for cost in COSTS],
+        "metrics": [_described(metric) for metric in metrics],
+        "costs": [_described(cost) for cost in COSTS],
         "tasks": _tasks(rows_by_run),
         "methods": sorted({entry["method"] for entry in entries}),
         "entries": entries,
         "ranks": make_ranks(rows_by_run, metrics),
     }
+
+
+def _described(quantity: Quantity) -> dict[str, Any]:
+    """A quantity as JSON has it, with its direction in words too."""
+    return asdict(quantity) | {"kinds": list(quantity.kinds), "better": quantity.better}
 
 
 def _tasks(rows_by_run: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
@@ -74,8 +79,8 @@ def _tasks(rows_by_run: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
     return tasks
 
 
-def for_page(board: Board) -> Board:
-    """Return the board without the numbers of single out-of-distribution sets, which would be most of the page."""
+def without_single_sets(board: Board) -> Board:
+    """Return the board without the numbers of single out-of-distribution sets, which ood.md has."""
     single = {metric["column"] for metric in board["metrics"] if metric["of_one_set"]}
     return board | {
         "metrics": [metric for metric in board["metrics"] if metric["column"] not in single],

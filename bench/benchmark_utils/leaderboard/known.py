@@ -26,6 +26,5 @@ def known_tasks() -> dict[str, KnownTask]:
     tables = {name: KnownTask(spec.kind, spec.origin.sha256) for name, spec in TASKS.items()}
     images = {name: joined(list(spec.origin.sha256.values())) for name, spec in IMAGE_TASKS.items()}
     return tables | {
-        name: KnownTask("classification", None if sha256 == NOT_RECORDED else sha256)
-        for name, sha256 in images.items()
+        name: KnownTask("classification", None if sha256 == NOT_RECORDED else sha256) for name, sha256 in images.items()
     }

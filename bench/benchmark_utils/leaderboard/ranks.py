@@ -79,7 +79,7 @@ def standing_rows(rows: pd.DataFrame) -> pd.DataFrame:
     """
     parts = []
     for _, on_task in rows[rows["status"] != "skipped"].groupby("task", sort=False):
-        runs = {run: group for run, group in on_task.groupby("run", sort=False)}
+        runs = dict(list(on_task.groupby("run", sort=False)))
         order = sorted(runs, key=lambda run: (-runs[run]["method"].nunique(), -runs[run]["seed"].nunique()))
         seeds = set(runs[order[0]]["seed"])
         taken: set[str] = set()
@@ -94,7 +94,7 @@ def standing_rows(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def losses(rows: pd.DataFrame, metric: Quantity, kind: str) -> pd.DataFrame:
-    """Return the mean over seeds, lower is better, [tasks, methods]; infinity where a seed failed, NaN where not run."""
+    """Return means over seeds, lower is better, [tasks, methods]: infinity where a seed failed, NaN where not run."""
     kinds = rows[rows["kind"] != ""].drop_duplicates("task").set_index("task")["kind"]
     own = rows[rows["task"].map(kinds) == kind]
     values = own[metric.column]

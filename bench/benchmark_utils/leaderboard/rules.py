@@ -1,4 +1,4 @@
-"""What no schema of a single row can tell: duplicates, tasks and their content, seeds, scores that exclude each other."""
+"""What no schema of one row can tell: duplicates, tasks and their content, seeds, scores that contradict each other."""
 
 from __future__ import annotations
 
@@ -177,4 +177,6 @@ def _numbers(which: pd.Series | pd.Index | np.ndarray) -> tuple[int, ...]:
 def _named(key: tuple[object, ...]) -> str:
     """A row's key, or its first parts, in words."""
     pairs = zip(KEY, key, strict=False)
-    return ", ".join(f"{name} {value:g}" if isinstance(value, float) else f"{name} {value!r:.120}" for name, value in pairs)
+    return ", ".join(
+        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value!r:.120}" for name, value in pairs
+    )

@@ -74,7 +74,10 @@ def row_schema() -> dict[str, Any]:
         "type": "object",
         "required": ALWAYS,
         "properties": {
-            "suite_version": {"enum": [SUITE_VERSION, ""], "description": "of tasks and protocol; empty only if not done"},
+            "suite_version": {
+                "enum": [SUITE_VERSION, ""],
+                "description": "of tasks and protocol; empty only if not done",
+            },
             "task": _text("the task's name", 64, pattern=_NAME),
             "method": _text("the method's name", 64, pattern=_NAME),
             "seed": {"type": "integer", "minimum": 0, "maximum": 2**31 - 1, "description": "of split and sampling"},
@@ -90,9 +93,7 @@ def row_schema() -> dict[str, Any]:
         "patternProperties": _patterns(),
         "allOf": [
             _when({"status": {"const": "done"}}, {"required": DONE, "properties": _not_empty("kind", "suite_version")}),
-            _when(
-                {"status": {"enum": ["skipped", "failed", "diverged"]}}, {"properties": _not_empty("reason")}
-            ),
+            _when({"status": {"enum": ["skipped", "failed", "diverged"]}}, {"properties": _not_empty("reason")}),
             *(_kind(kind) for kind in ("classification", "regression")),
         ],
     }
@@ -146,9 +147,7 @@ def _kind(kind: str) -> dict[str, Any]:
     own = [metric for metric in METRICS.values() if kind in metric.kinds]
     required = [metric.column for metric in own if metric.reading == "averaged predictive"]
     ranges = {metric.column: _number(_describe(metric), *_bounds(metric)) for metric in own if _by_kind(metric)}
-    return _when(
-        {"status": {"const": "done"}, "kind": {"const": kind}}, {"required": required, "properties": ranges}
-    )
+    return _when({"status": {"const": "done"}, "kind": {"const": kind}}, {"required": required, "properties": ranges})
 
 
 def _when(properties: dict[str, Any], then: dict[str, Any]) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def violations(rows: Sequence[Mapping[str, Any]]) -> Iterator[Problem]:
     columns = sorted({name for row in rows for name in row})
     found: dict[tuple[str, str, str], tuple[ValidationError, list[int]]] = {}
     for number, row in enumerate(rows, start=1):
-        for error in (leaf for error in validator.iter_errors(row) for leaf in _leaves(error)):
+        for error in (leaf for whole in validator.iter_errors(row) for leaf in _leaves(whole)):
             # What is required stands in a list that all missing columns of a row share.
             absent = error.validator == "required"
             key = (_missing(error), "", "") if absent else (_column(error), error.validator, str(error.validator_value))
