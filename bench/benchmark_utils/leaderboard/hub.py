@@ -152,6 +152,6 @@ def _body(board: Board) -> str:
         f"{len(board['tasks'])} tasks. Made by `nox -s export` from\n\n{runs}\n\n## Files\n\n{listed}\n\n"
         f"## How to read it\n\n{ABOUT}\n\n{ABOUT_RANKS}\n\nThe model-index above and `.eval_results/` hold the "
         "settings that stand for each method. Seconds are compared within a run only, since runs come from "
-        "different machines or days.\n\n## How to join\n\n`docs/leaderboard.md` in the repository tells how to add a method or a task and "
-        "to submit rows.\n"
+        "different machines or days.\n\n## How to join\n\n`docs/leaderboard.md` in the repository tells how to add a "
+        "method or a task and to submit rows.\n"
     )

@@ -22,10 +22,10 @@ ABOUT_RANKS = (
     "Mean rank over blocks, 1 is best. A block is a data set, its seeds averaged, since splits of one data set are no "
     "independent evidence; tasks on the same data are one block. Two methods whose ranks differ by less than the "
     "critical difference are not told apart (Nemenyi's test at 0.05, Demšar, JMLR 7, 2006); p is that of Friedman's "
-    "test that all rank alike. Runs that failed or diverged rank last; methods and tasks that leave gaps are left out, by number "
-    "of gaps alone. The settings that stand for a method were fixed by its file, not chosen by a test score: its first "
-    "listed values, and for `laplace` the linearised predictive with the task's prior and the richest structure that "
-    "the network permits."
+    "test that all rank alike. Runs that failed or diverged rank last; methods and tasks that leave gaps are left out, "
+    "by number of gaps alone. The settings that stand for a method were fixed by its file, not chosen by a test score: "
+    "its first listed values, and for `laplace` the linearised predictive with the task's prior and the richest structure "
+    "that the network permits."
 )
 
 
