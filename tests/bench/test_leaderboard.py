@@ -182,7 +182,7 @@ def test_tables_have_spread_seeds_and_definition_of_each_number(folder, board):
 def test_the_hub_reads_card_and_results_as_they_were_meant(folder, board):
     card = DatasetCard.load(folder / "README.md")
     index = card.data["model-index"]
-    results = {name: found for name, found in (model_index_to_eval_results([part]) for part in index)}
+    results = dict(model_index_to_eval_results([part]) for part in index)
     (nll,) = [r for r in results["map"] if r.dataset_config == "quick/vehicle" and r.metric_type == "nll"]
     (entry,) = [e for e in board["entries"] if (e["run"], e["task"], e["method"]) == ("quick", "vehicle", "map")]
     assert nll.metric_value == entry["values"]["nll"]["mean"]

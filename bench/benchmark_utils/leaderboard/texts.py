@@ -24,8 +24,8 @@ ABOUT_RANKS = (
     "critical difference are not told apart (Nemenyi's test at 0.05, Demšar, JMLR 7, 2006); p is that of Friedman's "
     "test that all rank alike. Runs that failed or diverged rank last; methods and tasks that leave gaps are left out, "
     "by number of gaps alone. The settings that stand for a method were fixed by its file, not chosen by a test score: "
-    "its first listed values, and for `laplace` the linearised predictive with the task's prior and the richest structure "
-    "that the network permits."
+    "its first listed values, and for `laplace` the linearised predictive with the task's prior and the richest "
+    "structure that the network permits."
 )
 
 
