@@ -30,7 +30,7 @@ function showTable(entries, shown) {
   byId("table").replaceChildren(n ? table : h("p", { class: "muted" }, "No entry fits: raise the budget or choose more methods."));
   if (key) [...table.querySelectorAll("button")].find((button) => button.dataset.key === key)?.focus();
   const over = entries.length - shown.length;
-  byId("status").textContent = `${plural(n, "line")}, sorted by ${by.name}${state.reverse ? ", reversed" : ""}`
+  byId("status").textContent = `${plural(n, "line")}, sorted by “${by.name}”${state.reverse ? ", reversed" : ""}`
     + (over ? `; ${over} of ${entries.length} results over the budget` : "") + ".";
   byId("table-notes").textContent = "Bold on a tint: the best of its task and run, with all that lie within one standard "
     + "deviation of it. What the filters leave out does not count, nor what lacks a seed that others finished.";

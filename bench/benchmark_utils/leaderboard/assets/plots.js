@@ -10,7 +10,7 @@ function drawPlots(board, state, shown) {
   for (const part of box.children) part.draw?.();
   if (!groups.length) box.replaceChildren(h("p", { class: "muted" }, "Nothing to plot: no shown entry has both this metric and this cost."));
   const cost = board.costs.get(state.cost);
-  byId("plot-notes").textContent = cost ? `${cost.name}: ${cost.unit}; ${cost.formula}. Bars: one standard deviation over seeds. Line: the Pareto `
+  byId("plot-notes").textContent = cost ? `${cost.name}, ${cost.unit}: ${cost.formula}. Bars: one standard deviation over seeds. Line: the Pareto `
     + "front of what is shown, than which nothing is both better and no dearer." : "";
   const methods = board.data.methods.filter((method) => groups.flat().some((entry) => entry.method === method));
   byId("legend").replaceChildren(...methods.map((method) => h("span", { class: "method" }, methodMark(board, method), method)));

@@ -80,7 +80,7 @@ function unfinished(entry) {
 function methodColumn(board) {
   return {
     key: "method", name: "Method", score: (line) => line.entry.label,
-    fill: (line) => [methodMark(board, line.entry.method), h("span", { class: "label" }, line.entry.label)],
+    fill: (line) => [labelled(board, line.entry.method, line.entry.label)],
   };
 }
 
@@ -124,14 +124,14 @@ function resultsTable(board, state, shown, entries, onSort) {
   const body = sorted(view.lines, by, state.reverse).map((line) => h("tr", {}, columns.map((column, i) => {
     const best = column.isBest?.(line);
     const content = column.fill(line);
-    if (i === 0) return h("th", { scope: "row" }, h("span", { class: "method" }, content));
+    if (i === 0) return h("th", { scope: "row" }, content);
     const mark = best ? [h("span", { class: "hidden" }, " best or within its spread")] : [];
     return h("td", { class: [best && "best", column === by && "by"].filter(Boolean).join(" ") || null }, content, mark);
   })));
   const caption = state.task === ALL
     ? `${nameOf(board, state.metric)} of every method on every task, mean ± standard deviation over n seeds`
     : `Every method on ${state.task}, mean ± standard deviation over n seeds`;
-  const table = h("table", {}, h("caption", {}, caption), h("thead", {}, h("tr", {}, heads)), h("tbody", {}, body));
+  const table = h("table", {}, h("caption", {}, h("span", {}, caption)), h("thead", {}, h("tr", {}, heads)), h("tbody", {}, body));
   return { table, by, n: body.length };
 }
 

@@ -14,15 +14,16 @@ function h(tag, attributes = {}, ...children) {
     else if (name.startsWith("--")) element.style.setProperty(name, value);
     else element.setAttribute(name, value === true ? "" : value);
   }
-  element.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
   return element;
 }
 
 const byId = (id) => document.getElementById(id);
+const withMinus = (text) => text.replace("-", "−");
 const fixed = (value, digits) =>
-  value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+  withMinus(value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits }));
 const compact = (value) =>
-  value.toLocaleString("en", { notation: "compact", maximumSignificantDigits: 3 });
+  withMinus(value.toLocaleString("en", { notation: "compact", maximumSignificantDigits: 3 }));
 const plural = (n, word) => `${n.toLocaleString("en")} ${word}${n === 1 ? "" : "s"}`;
 
 // Digits after the point that leave a typical one of these values three significant ones, four at most.
