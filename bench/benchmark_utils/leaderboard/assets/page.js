@@ -6,7 +6,7 @@ const form = byId("filters");
 let state;
 
 function choose(change) {
-  if ("cost" in change && change.cost !== state.cost) change.max = null; // seconds are no gradients
+  if ("cost" in change && change.cost !== state.cost) change.max = null;
   state = normalised(board.data, { ...state, ...change });
   const hash = hashOfState(board.data, state);
   history.replaceState(null, "", hash ? `#${hash}` : location.pathname + location.search);

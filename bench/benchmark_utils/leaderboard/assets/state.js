@@ -13,7 +13,7 @@ function choicesOf(board, state) {
     task: [ALL, ...unique(inRun.map((entry) => entry.task))],
     metric: unique(board.metrics.map((metric) => metric.column)).filter(
       (column) => inTask.some((entry) => isThere(entry.values[column]))),
-    cost: board.costs.map((cost) => cost.column).filter((name) => board.entries.some((entry) => isThere(entry.cost[name]))),
+    cost: board.costs.map((cost) => cost.column).filter((name) => inTask.some((entry) => isThere(entry.cost[name]))),
   };
 }
 
@@ -24,6 +24,7 @@ function normalised(board, wanted) {
     const choices = choicesOf(board, state)[name];
     if (!choices.includes(state[name])) state[name] = choices[0] ?? "";
   }
+  if (wanted.cost && state.cost !== wanted.cost) state.max = null; // seconds are no gradients
   state.max = Number.isFinite(state.max) && state.max >= 0 ? state.max : null;
   const methods = state.methods ?? board.methods;
   state.methods = board.methods.filter((method) => methods.includes(method));
