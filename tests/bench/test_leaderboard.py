@@ -161,8 +161,8 @@ def folder(runs, tmp_path_factory):
 def test_the_folder_holds_the_new_files_and_nothing_else(folder):
     names = {path.name for path in folder.iterdir()}
     assert names >= {
-        "README.md", "leaderboard.csv", "leaderboard.parquet", "leaderboard.md", "ood.md", "rows.schema.json",
-        "ranks.png", "pareto.png", ".eval_results",
+        "README.md", "index.html", "leaderboard.csv", "leaderboard.parquet", "leaderboard.md", "ood.md",
+        "rows.schema.json", "ranks.png", "pareto.png", ".eval_results",
     }  # fmt: skip
     assert "stale.txt" not in names
     assert [path.name for path in folder.parent.iterdir()] == ["leaderboard"]

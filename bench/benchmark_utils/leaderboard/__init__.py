@@ -1,1 +1,1 @@
-"""The leaderboard: rows are checked, gathered into entries, ranked, and written for people, tables and the hub."""
+"""The leaderboard: what is exported from rows for other people to read, trust and add to."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import tempfile
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from benchmark_utils.leaderboard.board import make_board, without_single_sets
 from benchmark_utils.leaderboard.figures import draw_pareto, draw_ranks
 from benchmark_utils.leaderboard.hub import dataset_card, eval_result_files
 from benchmark_utils.leaderboard.long_table import long_table
+from benchmark_utils.leaderboard.page import page
 from benchmark_utils.leaderboard.schema import row_schema
 from benchmark_utils.leaderboard.texts import leaderboard_markdown
 from benchmark_utils.report.ood_table import ood_markdown
@@ -60,15 +60,12 @@ def _fill(folder: Path, rows_by_run: Mapping[str, pd.DataFrame], hub_id: str) ->
     )
     texts = {
         "README.md": dataset_card(board, hub_id),
+        "index.html": page(shown),
         "leaderboard.md": leaderboard_markdown(board),
         "ood.md": ood,
         "rows.schema.json": json.dumps(row_schema(), indent=2) + "\n",
         **{f".eval_results/{name}": text for name, text in eval_result_files(board, hub_id).items()},
     }
-    if importlib.util.find_spec("benchmark_utils.leaderboard.page"):
-        from benchmark_utils.leaderboard.page import page
-
-        texts["index.html"] = page(shown)
     (folder / ".eval_results").mkdir()
     for name, text in texts.items():
         if text:
