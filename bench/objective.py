@@ -8,6 +8,7 @@ from typing import Any
 from benchopt import BaseObjective
 from torch import Tensor
 
+from benchmark_utils.noise import with_fitted_noise
 from benchmark_utils.prediction import Prediction
 from benchmark_utils.row import evaluate_method
 from benchmark_utils.run_once import RunOnce, failure_noted
@@ -38,8 +39,9 @@ class Objective(BaseObjective):
         self.task = task
 
     def get_objective(self) -> dict[str, Any]:
-        """Return the task and its MAP, trained by the first method that asks."""
+        """Return the task, its noise fitted if it is not known, and its MAP, made by the first method that asks."""
         with failure_noted(self):
+            self.task = with_fitted_noise(self.task)
             self.map_fit = shared_map(self.task)
         return {"task": self.task, "map_fit": self.map_fit}
 

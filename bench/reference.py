@@ -35,8 +35,9 @@ from rich.table import Table
 
 from benchmark_utils import provenance
 from benchmark_utils.chains import initial_chains, predicted_values, predictive_diagnostics
-from benchmark_utils.metrics import evaluate
+from benchmark_utils.metrics import evaluate_task
 from benchmark_utils.mlp_posterior import MLPPosterior
+from benchmark_utils.noise import with_fitted_noise
 from benchmark_utils.nuts import NutsRun, compiled_nuts
 from benchmark_utils.reference import (
     FOLDER,
@@ -138,8 +139,10 @@ def summarise(task: Task, settings: Settings, run: NutsRun) -> Reference:
                 "plot_mean": on_plot.mean((0, 1), dtype=np.float64),
                 "plot_sd": on_plot.std((0, 1), dtype=np.float64),
             }
-        in_gap = predicted_values(task, network, run.draws, torch.zeros_like(task.x_train[:1]))
-        spread = {"sd_gap": float(in_gap.std()), "sd_data": float(arrays["train_sd"].mean())}
+        if task.x_plot is not None:
+            in_gap = predicted_values(task, network, run.draws, torch.full_like(task.x_train[:1], task.gap_middle))
+            scale = task.y_units.scale
+            spread = {"sd_gap": scale * float(in_gap.std()), "sd_data": scale * float(arrays["train_sd"].mean())}
     reference = Reference(
         {
             "format": FORMAT,
@@ -154,7 +157,7 @@ def summarise(task: Task, settings: Settings, run: NutsRun) -> Reference:
         # Half precision of a quantile is a hundredth of the noise that is put around it.
         {name: values.astype(np.float16 if name == "quantiles" else np.float32) for name, values in arrays.items()},
     )
-    reference.about["scores"] = {"nll": evaluate(reference.prediction(), task.y_test)["nll"]} | spread
+    reference.about["scores"] = {"nll": evaluate_task(task, reference.prediction())["nll"]} | spread
     return reference
 
 
@@ -218,7 +221,7 @@ def main(arguments: list[str] | None = None) -> int:
         overall = bars.add_task("references", total=len(jobs))
         for name, seed in jobs:
             try:
-                task = load_task(name, seed)
+                task = with_fitted_noise(load_task(name, seed))
                 stored = None if options.force else load_reference(task, options.output)
             except (MissingDataError, ValueError) as error:
                 bars.console.print(f"{name}, seed {seed}: {error}", style="yellow")

@@ -25,10 +25,10 @@ def figure_arrays(
     """Return arrays by name, float32.
 
     A task with x_plot gives bands over a line: x, mean and sd (of the function, observation noise not included),
-    each [M], and a stored HMC run's as reference_mean and reference_sd. A classification gives its reliability,
-    reliability/confidence and the like, [ECE_BINS]; one of two inputs also a map over the plane: entropy [GRID,
-    GRID] (of the averaged predictive, nats; rows go up the second input) and extent [4] (left, right, bottom,
-    top). Bands and maps come with the training data.
+    each [M], in the units of the data, and a stored HMC run's as reference_mean and reference_sd. A classification
+    gives its reliability, reliability/confidence and the like, [ECE_BINS]; one of two inputs also a map over the
+    plane: entropy [GRID, GRID] (of the averaged predictive, nats; rows go up the second input) and extent [4] (left,
+    right, bottom, top). Bands and maps come with the training data.
 
     Args:
         task: the task.
@@ -38,26 +38,31 @@ def figure_arrays(
     """
     found: dict[str, Tensor] = {}
     if task.x_plot is not None and task.noise_std is not None:
-        found |= _bands(task.x_plot, task.noise_std, predict, reference)
+        found |= _bands(task, task.x_plot, task.noise_std, predict, reference)
     if task.kind == "classification":
         found |= {f"reliability/{name}": value for name, value in reliability(prediction, task.y_test).items()}
         if task.x_train.ndim == 2 and task.x_train.shape[1] == 2:
             found |= _map(task.x_train, predict)
     if {"x", "entropy"} & found.keys():
-        found |= {"x_train": task.x_train, "y_train": task.y_train}
+        found |= {"x_train": task.x_units.original(task.x_train), "y_train": task.y_train}
+        if task.kind == "regression":
+            found["y_train"] = task.y_units.original(task.y_train)
     return {name: value.detach().cpu().numpy().astype(np.float32) for name, value in found.items()}
 
 
 def _bands(
-    x: Tensor, noise_std: float, predict: Callable[[Tensor], Prediction], reference: Reference | None
+    task: Task, x: Tensor, noise_std: float, predict: Callable[[Tensor], Prediction], reference: Reference | None
 ) -> dict[str, Tensor]:
     """The predictive over a line, x [M, 1]."""
     prediction = predict(x)
-    mean, _ = prediction.moments()
-    found = {"x": x[:, 0], "mean": mean, "sd": prediction.function_sd(noise_std)}
+    found = {"mean": prediction.moments()[0], "sd": prediction.function_sd(noise_std)}
     if reference is not None:
         found |= {f"reference_{name}": torch.from_numpy(reference.arrays[f"plot_{name}"]) for name in ("mean", "sd")}
-    return found
+    found = {
+        name: task.y_units.original(value) if name.endswith("mean") else task.y_units.scale * value
+        for name, value in found.items()
+    }
+    return {"x": task.x_units.original(x[:, 0]), **found}
 
 
 def _map(x_train: Tensor, predict: Callable[[Tensor], Prediction]) -> dict[str, Tensor]:

@@ -19,6 +19,7 @@ from benchmark_utils.metrics_reference import (
 )
 from benchmark_utils.metrics_regression import gap_spread
 from benchmark_utils.prediction import Prediction
+from benchmark_utils.task import Task
 
 __all__ = [
     "METRICS",
@@ -26,6 +27,7 @@ __all__ = [
     "agreement",
     "energy_ratio",
     "evaluate",
+    "evaluate_task",
     "gap_spread",
     "metrics_classification",
     "metrics_ood",
@@ -58,3 +60,20 @@ def evaluate(
         elif entry.reading == "against a reference" and reference is not None:
             row[entry.column] = entry.compute(prediction, reference)
     return row
+
+
+def evaluate_task(task: Task, prediction: Prediction, reference: Prediction | None = None) -> dict[str, float]:
+    """Return every metric of a task's test part that applies, in the units of the data: see `evaluate`.
+
+    The one place where standardised predictions and targets go back to the data's units.
+
+    Args:
+        task: the task at one seed.
+        prediction: for its test inputs, on the scale of y_train.
+        reference: a reference posterior's, likewise.
+    """
+    if task.kind == "classification":
+        return evaluate(prediction, task.y_test, reference)
+    units = task.y_units
+    original = None if reference is None else reference.in_units(units.mean, units.scale)
+    return evaluate(prediction.in_units(units.mean, units.scale), units.original(task.y_test.double()), original)

@@ -101,13 +101,15 @@ def coverage90(mean: Tensor, sd: Tensor, y: Tensor) -> Tensor:
 def gap_spread(predict: Callable[[Tensor], Prediction], task: Task) -> dict[str, float]:
     """Return the columns sd_gap and sd_data of a gap regression: how sure a method is with and without data.
 
+    In the units of the data.
+
     Raises:
         ValueError: if the task has no known noise, as classification has not.
     """
     if task.noise_std is None:
         raise ValueError(f"task {task.name!r} has no gap and no known noise")
-    x = torch.cat([torch.zeros_like(task.x_train[:1]), task.x_train])
-    sd = predict(x).function_sd(task.noise_std)
+    x = torch.cat([torch.full_like(task.x_train[:1], task.gap_middle), task.x_train])
+    sd = predict(x).function_sd(task.noise_std) * task.y_units.scale
     return {"sd_gap": sd_gap(sd), "sd_data": sd_data(sd)}
 
 
@@ -120,7 +122,7 @@ _spread = partial(
 )
 
 
-@_spread("function-sd-gap/1", "sd_gap", "regression", formula="sd(f(0)), the middle of the gap")
+@_spread("function-sd-gap/1", "sd_gap", "regression", formula="sd(f(x)), x the middle of the gap")
 def sd_gap(sd: Tensor) -> float:
     """Return the function's standard deviation in the middle of the gap, from sd [1 + N]: there first."""
     return float(sd[0])

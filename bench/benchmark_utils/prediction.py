@@ -102,6 +102,13 @@ class Prediction:
         mean, variance = self.gaussians
         return mean.mean(0), (variance.mean(0) + mean.var(0, correction=0)).sqrt()
 
+    def in_units(self, mean: float, scale: float) -> Prediction:
+        """Return the prediction of values * scale + mean; class distributions as they are."""
+        if self.kind == "classification" or (mean, scale) == (0.0, 1.0):
+            return self
+        means, variances = self.gaussians
+        return Prediction(mean=means * scale + mean, variance=variances * scale**2)
+
     def function_sd(self, noise_std: float) -> Tensor:
         """Return the standard deviation of the function, without the known observation noise, [N].
 

@@ -13,7 +13,7 @@ from benchmark_utils import provenance
 from benchmark_utils.cost import Meter, gradients_of
 from benchmark_utils.figure_arrays import figure_arrays
 from benchmark_utils.image_row import detection, shifted
-from benchmark_utils.metrics import energy_ratio, evaluate, gap_spread
+from benchmark_utils.metrics import energy_ratio, evaluate_task, gap_spread
 from benchmark_utils.prediction import Prediction
 from benchmark_utils.reference import Reference, load_reference, reference_prediction
 from benchmark_utils.shared_map import shared_energy
@@ -55,7 +55,7 @@ def evaluate_method(
             prediction = predict(task.x_test)
         hmc = reference_prediction(task)  # None, with a warning, if what is stored was made for something else
         reference = None if hmc is None else load_reference(task)
-        scores = evaluate(prediction, task.y_test, hmc)
+        scores = evaluate_task(task, prediction, hmc)
         if task.x_plot is not None:
             scores |= gap_spread(predict, task)
         scores["energy_ratio"] = measured_energy_ratio(task, map_fit, sample_weights)
@@ -76,6 +76,7 @@ def evaluate_method(
         "map_s": map_fit.seconds,
         "map_grad_evals": map_fit.grad_evals,
         "map_grad_norm": map_fit.grad_norm,
+        "noise_std": math.nan if task.noise_std is None else task.noise_std * task.y_units.scale,
         "energy_evals": 0,
         **cost,
         "gradients": gradients_of(cost),

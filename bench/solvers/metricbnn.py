@@ -12,7 +12,7 @@ from torch import Tensor
 
 from benchmark_utils.changed_settings import ChangedSettings
 from benchmark_utils.cost import Meter
-from benchmark_utils.metrics import evaluate
+from benchmark_utils.metrics import evaluate_task
 from benchmark_utils.metrics_reference import total_variation, total_variation_density
 from benchmark_utils.mixture import mixture_prediction, samples_for
 from benchmark_utils.modes import (
@@ -159,7 +159,7 @@ class Solver(ChangedSettings, BaseSolver):
         known = posterior.diagnose((task.x_test, task.y_test))
         return {
             "tv_walk": distance(predict(task.x_test), walked),
-            "nll_walk": evaluate(walked, task.y_test)["nll"],
+            "nll_walk": evaluate_task(task, walked)["nll"],
             "r_hat": known.r_hat_median,
         }
 

@@ -1,0 +1,57 @@
+"""The runs in results/ that the leaderboard is made from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from benchmark_utils.leaderboard.check import problems_of
+from benchmark_utils.leaderboard.row_file import UnreadableRowsError, read_rows
+from benchmark_utils.row import SUITE_VERSION
+
+Runs = dict[str, pd.DataFrame]
+# By these first; runs that follow, a third party's too, in the order of their names.
+ORDER = ("quick", "uci", "images", "depth", "ablation")
+
+
+def find_runs(results: Path, names: Sequence[str] = ()) -> tuple[Runs, list[str]]:
+    """Return the rows of each run that can be on the leaderboard, by its folder's name, and why others are not.
+
+    Args:
+        results: the folder that holds a folder a run, with rows.parquet in it.
+        names: the runs to take; all that are there if empty, but for parts (NAME-partial).
+
+    Raises:
+        ValueError: if a run that is named is not there, or cannot be taken.
+    """
+    found = {path.parent.name: path for path in sorted(results.glob("*/rows.parquet"))}
+    if missing := [name for name in names if name not in found]:
+        raise ValueError(f"there are no rows of {', '.join(missing)} in {results}; there are {', '.join(found)}")
+    wanted = list(names) or [name for name in found if not name.endswith("-partial")]
+    wanted.sort(key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
+    runs, notes = {}, []
+    for name in wanted:
+        rows, why = _rows(found[name])
+        if rows is not None:
+            runs[name] = rows
+        elif names:
+            raise ValueError(why)
+        else:
+            notes.append(f"{name} is left out: {why}")
+    return runs, notes
+
+
+def _rows(path: Path) -> tuple[pd.DataFrame | None, str]:
+    """The rows of one run; None and the reason if they cannot be on the leaderboard."""
+    try:
+        rows = read_rows(path)
+    except UnreadableRowsError as error:
+        return None, str(error)
+    versions = {version for version in rows.get("suite_version", []) if version}
+    if versions != {SUITE_VERSION}:
+        return None, f"suite version {', '.join(map(str, sorted(versions)))}, not {SUITE_VERSION}: run it again"
+    if problems := problems_of(rows, {}):
+        return None, f"{len(problems)} problems, the first: {problems[0].what}; see --check {path}"
+    return rows, ""

@@ -1,0 +1,18 @@
+"""Naval Propulsion Plants, compressor decay, for a 16-50-1 ReLU network; the seed is one of 20 published splits."""
+
+from benchopt import BaseDataset
+
+from benchmark_utils.task import MissingTask, Task
+from benchmark_utils.tasks import benchopt_data
+
+
+class Dataset(BaseDataset):
+    """Naval Propulsion Plants, compressor decay, for a 16-50-1 ReLU network; the seed is one of 20 published splits."""
+
+    name = "naval-propulsion-plant"
+    parameters = {"seed": [0]}
+    requirements = ["pip::torch", "pip::datasets"]
+
+    def get_data(self) -> dict[str, Task | MissingTask]:
+        """Return dict(task=...); see benchmark_utils/table_tasks.py and the sets that it names."""
+        return benchopt_data(self.name, self.seed)

@@ -1,0 +1,18 @@
+"""Protein Tertiary Structure for a 9-50-1 ReLU network; the seed is one of 5 published splits."""
+
+from benchopt import BaseDataset
+
+from benchmark_utils.task import MissingTask, Task
+from benchmark_utils.tasks import benchopt_data
+
+
+class Dataset(BaseDataset):
+    """Protein Tertiary Structure for a 9-50-1 ReLU network; the seed is one of 5 published splits."""
+
+    name = "protein-tertiary-structure"
+    parameters = {"seed": [0]}
+    requirements = ["pip::torch", "pip::datasets"]
+
+    def get_data(self) -> dict[str, Task | MissingTask]:
+        """Return dict(task=...); see benchmark_utils/table_tasks.py and the sets that it names."""
+        return benchopt_data(self.name, self.seed)

@@ -1,0 +1,18 @@
+"""Snelson's regression without training data in (1.5, 3), for a 1-32-32-32-1 ReLU network."""
+
+from benchopt import BaseDataset
+
+from benchmark_utils.task import MissingTask, Task
+from benchmark_utils.tasks import benchopt_data
+
+
+class Dataset(BaseDataset):
+    """Snelson's regression without training data in (1.5, 3), for a 1-32-32-32-1 ReLU network."""
+
+    name = "snelson-1-32-32-32-1"
+    parameters = {"seed": [0]}
+    requirements = ["pip::torch", "pip::datasets"]
+
+    def get_data(self) -> dict[str, Task | MissingTask]:
+        """Return dict(task=...); see benchmark_utils/table_tasks.py and the sets that it names."""
+        return benchopt_data(self.name, self.seed)

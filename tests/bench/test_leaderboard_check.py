@@ -1,0 +1,251 @@
+"""Rows that somebody else wrote: what is wrong with them is said in words, all at once, and never by a traceback."""
+
+from __future__ import annotations
+
+import math
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+
+from benchmark_utils.leaderboard import row_file
+from benchmark_utils.leaderboard.check import check, problems_of
+from benchmark_utils.leaderboard.row_file import UnreadableRowsError, read_rows
+from benchmark_utils.leaderboard.schema import row_schema
+
+RESULTS = Path(__file__).resolve().parents[2] / "results"
+QUICK = read_rows(RESULTS / "quick" / "rows.parquet")
+RUNS = {"quick": QUICK}
+TABLE, CURVE = "vehicle", "gap-1-15-1"
+
+
+def submitted() -> pd.DataFrame:
+    """Six good rows of a method that is not there yet."""
+    rows = QUICK[(QUICK["method"] == "swag") & QUICK["task"].isin([TABLE, CURVE])]
+    return rows.assign(method="mine").reset_index(drop=True)
+
+
+def said(rows: pd.DataFrame) -> str:
+    return "\n".join(f"{p.rows} {p.what} | {p.mend}" for p in problems_of(rows, RUNS))
+
+
+def change(column: str, value: object, task: str = TABLE, n: int = 1) -> str:
+    """What is said about good rows after one change; n rows of the task get it."""
+    rows = submitted()
+    rows[column] = rows[column].astype(object)
+    rows.loc[rows.index[rows["task"] == task][:n], column] = value
+    return said(rows)
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("*/rows.parquet")), ids=lambda path: path.parent.name)
+def test_the_repositorys_own_rows_pass(path):
+    good, text = check([path], RUNS, RESULTS)
+    assert good, text
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv"])
+def test_good_rows_pass_in_both_formats(tmp_path, suffix):
+    path = tmp_path / f"rows{suffix}"
+    rows = submitted()
+    rows.to_parquet(path) if suffix == ".parquet" else rows.to_csv(path, index=False)
+    assert check([path], RUNS, RESULTS) == (True, f"{path}: 6 rows, nothing to mend")
+
+
+def test_the_schema_is_one():
+    Draft202012Validator.check_schema(row_schema())
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "words"),
+    [
+        ("nll", -0.1, "nll is -0.1, below 0"),
+        ("nll", math.nan, "nll is missing"),
+        ("nll", math.inf, "nll is infinite"),
+        ("nll", "low", "nll is 'low', not a number"),
+        ("nll", 1e-6, "every error costs at least log 2"),
+        ("nll", 9.0, "nll is above nll_single"),
+        ("brier", 2.5, "brier is 2.5, above 2"),
+        ("ece", 1.01, "ece is 1.01, above 1"),
+        ("ece", -0.01, "ece is -0.01, below 0"),
+        ("accuracy", 1.2, "accuracy is 1.2, above 1"),
+        ("accuracy", 0.8012345, "not a share of n_test"),
+        ("tv_hmc", 1.5, "tv_hmc is 1.5, above 1"),
+        ("fit_s", -1.0, "fit_s is -1, below 0"),
+        ("predict_s", math.nan, "predict_s is missing"),
+        ("n_samples", 0.0, "n_samples is 0, below 1"),
+        ("n_samples", 2.5, "not a whole number"),
+        ("n_test", 100.0, "n_test of vehicle is 100, where it is 254"),
+        ("seed", -1, "seed is -1, below 0"),
+        ("seed", 7, "lacks seed 0"),
+        ("status", "finished", "not one of 'done', 'skipped'"),
+        ("status", "failed", "reason is empty"),
+        ("kind", "regression", "vehicle is of kind classification"),
+        ("task", "vehicles", "there is no task 'vehicles'"),
+        ("task", "=cmd()", "which does not fit"),
+        ("method", "<script>", "which does not fit"),
+        ("reason", "a\nb", "line break"),
+        ("suite_version", "0", "suite versions are mixed"),
+        ("dataset_sha256", "0" * 64, "dataset_sha256 is not that of vehicle"),
+        ("dataset_sha256", "f00", "which does not fit"),
+        ("dataset_matches", 0.0, "dataset_matches is false"),
+    ],
+)
+def test_each_mistake_is_named(column, value, words):
+    assert words in change(column, value)
+
+
+def test_a_regressions_density_may_have_a_negative_nll_but_no_other_range():
+    assert submitted()["nll"].min() < 0
+    assert "coverage90 is 1.5, above 1" in change("coverage90", 1.5, CURVE)
+    assert "rmse is -1, below 0" in change("rmse", -1.0, CURVE)
+
+
+def test_all_rows_of_another_suite_are_told_to_run_again():
+    text = said(submitted().assign(suite_version="2"))
+    assert "suite_version is '2'" in text
+    assert "run again with the present code" in text
+
+
+def test_a_missing_column_is_named_with_the_one_that_it_may_be():
+    text = said(submitted().rename(columns={"accuracy": "acuracy"}))
+    assert "accuracy is missing" in text
+    assert "is it the column 'acuracy'? Rename it" in text
+    assert "method is missing" in said(submitted().drop(columns="method"))
+
+
+def test_duplicates_are_found_here_and_in_the_repository(tmp_path):
+    rows = submitted()
+    assert "comes 2 times" in said(pd.concat([rows, rows.iloc[:1]], ignore_index=True))
+    assert "the leaderboard has 6 of these rows already, in results/quick" in said(rows.assign(method="swag"))
+    first, second = tmp_path / "a.parquet", tmp_path / "b.csv"
+    rows.to_parquet(first)
+    rows.to_csv(second, index=False)
+    good, text = check([first, second], RUNS, RESULTS)
+    assert not good
+    assert "6 of these rows already, in results/" in text
+    assert "a.parquet (given before)" in text
+
+
+def test_all_problems_are_listed_at_once_with_their_rows(tmp_path):
+    rows = submitted()
+    rows.loc[0, "ece"], rows.loc[4, "ece"], rows.loc[5, "fit_s"] = 3.0, 4.0, -2.0
+    rows.to_csv(tmp_path / "rows.csv", index=False)
+    good, text = check([tmp_path / "rows.csv", tmp_path / "none.csv"], RUNS, RESULTS)
+    assert not good
+    assert "rows 1, 5: ece is 3, above 1" in text
+    assert "row 6: fit_s is -2, below 0" in text
+    assert "none.csv: there is no such file" in text
+
+
+def test_a_run_that_was_skipped_needs_no_score(tmp_path):
+    rows = submitted()
+    rows.loc[rows["task"] == CURVE, rows.columns.difference(["task", "method", "settings", "seed"])] = np.nan
+    rows[["status", "reason"]] = rows[["status", "reason"]].fillna("skipped")
+    text = ["suite_version", "kind", "device", "backend", "versions", "commit", "dataset_sha256", "dataset_source"]
+    rows[text] = rows[text].fillna("")
+    assert said(rows) == ""
+
+
+class Trap:
+    """Would leave a mark if it were unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self):
+        return Path.touch, (self.mark,)
+
+
+def test_nothing_in_a_file_is_executed(tmp_path):
+    mark, path = tmp_path / "mark", tmp_path / "rows.parquet"
+    path.write_bytes(pickle.dumps(Trap(mark)))
+    with pytest.raises(UnreadableRowsError, match="cannot be read"):
+        read_rows(path)
+    table = pa.Table.from_pandas(submitted()).append_column("extra", pa.array([pickle.dumps(Trap(mark))] * 6))
+    pq.write_table(table, path)
+    with pytest.raises(UnreadableRowsError, match="'extra' holds binary"):
+        read_rows(path)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    "values", [[[1]] * 6, [{"a": 1}] * 6, [pd.Timestamp("2024-01-01")] * 6], ids=["list", "struct", "time"]
+)
+def test_columns_of_anything_but_plain_values_are_refused(tmp_path, values):
+    submitted().assign(extra=values).to_parquet(tmp_path / "rows.parquet")
+    with pytest.raises(UnreadableRowsError, match="column 'extra' holds"):
+        read_rows(tmp_path / "rows.parquet")
+
+
+def test_torn_empty_huge_and_ambiguous_files_are_refused_in_one_line(tmp_path, monkeypatch):
+    path = tmp_path / "rows.parquet"
+    submitted().to_parquet(path)
+    whole = path.read_bytes()
+    texts = {
+        "empty.csv": b"",
+        "heading.csv": b"task,method\n",
+        "twice.csv": b"a,a\n1,2\n",
+        "bytes.csv": b"\xff\xfe,a\n1,2\n",
+    }
+    files = {"torn.parquet": whole[:-100], "tail.parquet": whole[200:], "nul.csv": b"a,b\n\0,1\n" * 3, **texts}
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+        good, text = check([tmp_path / name], RUNS, RESULTS)
+        assert not good
+        if name != "nul.csv":
+            assert text.startswith(f"{tmp_path / name}: ")
+            assert "\n" not in text
+    monkeypatch.setattr(row_file, "MOST_ROWS", 5)
+    with pytest.raises(UnreadableRowsError, match="split it"):
+        read_rows(path)
+    monkeypatch.setattr(row_file, "MOST_BYTES", 100)
+    with pytest.raises(UnreadableRowsError, match="MiB"):
+        read_rows(path)
+
+
+NASTY = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=20),
+    st.sampled_from(["", "nan", "1e999", "-inf", "0x1", "１", "done", "[1]", "{", "\x00", "é", 2**70, -(2**63)]),
+)  # fmt: skip
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 5), st.sampled_from([*row_schema()["properties"], "nll", "ece", "x"]), NASTY),
+        min_size=1, max_size=6,
+    ),
+    st.lists(st.sampled_from(list(QUICK.columns)), max_size=4),
+)  # fmt: skip
+def test_mutated_rows_never_give_a_traceback(tmp_path_factory, changes, dropped):
+    rows = submitted().astype(object)
+    for row, column, value in changes:
+        if column not in rows:
+            rows[column] = None
+        rows.at[row, column] = value
+    rows = rows.drop(columns=dropped)
+    assert isinstance(problems_of(rows, RUNS), list)
+    path = tmp_path_factory.mktemp("mutated") / "rows.csv"
+    rows.to_csv(path, index=False, escapechar="\\", errors="replace")
+    good, text = check([path], RUNS, RESULTS)
+    assert good or text
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.binary(max_size=40), st.integers(0, 10**6), st.sampled_from([".parquet", ".csv"]))
+def test_damaged_bytes_never_give_a_traceback(tmp_path_factory, damage, place, suffix):
+    path = tmp_path_factory.mktemp("damaged") / f"rows{suffix}"
+    rows = submitted()
+    rows.to_parquet(path) if suffix == ".parquet" else rows.to_csv(path, index=False)
+    content = path.read_bytes()
+    place %= len(content)
+    path.write_bytes(content[:place] + damage + content[place + len(damage) :])
+    good, text = check([path], RUNS, RESULTS)
+    assert good or text
