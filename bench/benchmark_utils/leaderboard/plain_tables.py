@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from html import escape
 from itertools import groupby
@@ -50,19 +51,22 @@ def _table(board: Mapping[str, Any], place: tuple[str, str], entries: list[Mappi
     run, task = (escape(name) for name in place)
     return (
         f'<h2>{task} <small>in {run}, <a href="{rows}">rows</a></small></h2>\n<div class="scroll"><table>\n'
-        f"<thead>{_line(heads, 'th')}</thead>\n<tbody>\n" + "\n".join(map(_line, lines)) + "\n</tbody></table></div>"
+        f"<thead><tr>{_cells(heads, 'th', 'col')}</tr></thead>\n<tbody>\n"
+        + "\n".join(f"<tr>{_cells([label], 'th', 'row')}{_cells(cells, 'td')}</tr>" for label, *cells in lines)
+        + "\n</tbody></table></div>"
     )
 
 
-def _line(cells: Iterable[str], tag: str = "td") -> str:
-    """A table's row."""
-    return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+def _cells(texts: Iterable[str], tag: str, scope: str = "") -> str:
+    """Cells of a table's row."""
+    opening = f'{tag} scope="{scope}"' if scope else tag
+    return "".join(f"<{opening}>{escape(text)}</{tag}>" for text in texts)
 
 
 def _number(value: Mapping[str, Any] | None) -> str:
-    """Mean ± standard deviation and the number of seeds."""
+    """Mean ± standard deviation, to three significant digits of the mean, and the number of seeds."""
     if not value or value.get("mean") is None:
         return MISSING
-    spread = f" ± {value['sd']:.2g}" if value["n"] > 1 and value.get("sd") is not None else ""
-    mean = value["mean"]
-    return f"{mean:.4g}{spread} (n={value['n']})" if abs(mean) < 1e4 else f"{mean:,.0f}{spread} (n={value['n']})"
+    mean, sd, n = value["mean"], value.get("sd"), value["n"]
+    digits = min(4, max(0, 2 - math.floor(math.log10(abs(mean))))) if mean else 0
+    return f"{mean:,.{digits}f}{f' ± {sd:,.{digits}f}' if n > 1 and sd is not None else ''} (n={n})"

@@ -26,7 +26,7 @@ def test_without_a_script_all_numbers_are_in_plain_tables(look):
     text = view.page.locator("noscript").inner_text()
     assert view.page.locator("noscript tbody tr").count() == len(real_board()["entries"])
     swag = next(entry for entry in entries("quick", "breast") if entry["method"] == "swag")["values"]["nll"]
-    assert f"{swag['mean']:.4g} ± {swag['sd']:.2g} (n=3)" in text
+    assert f"{swag['mean']:.3f} ± {swag['sd']:.3f} (n=3)" in text
     assert "the network has no dropout layers to leave on" in text
     assert view.page.evaluate("document.documentElement.scrollWidth") == 1280
 

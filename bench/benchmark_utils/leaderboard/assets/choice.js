@@ -48,9 +48,12 @@ class Board {
 
   // Entries of the chosen run, task and methods, whatever they cost.
   chosen(state) {
-    return this.data.entries.filter((entry) =>
-      (state.run === ALL || entry.run === state.run) && (state.task === ALL || entry.task === state.task)
-      && state.methods.includes(entry.method));
+    return this.data.entries.filter(
+      (entry) =>
+        (state.run === ALL || entry.run === state.run) &&
+        (state.task === ALL || entry.task === state.task) &&
+        state.methods.includes(entry.method),
+    );
   }
 
   // What was not measured is no proof of being cheap.
@@ -63,8 +66,10 @@ class Board {
   best(entries, column) {
     const found = new Set();
     for (const group of byPlace(entries)) {
-      const losses = group.filter((entry) => this.isComplete(entry))
-        .map((entry) => [entry, this.loss(entry, column)]).filter(([, loss]) => loss !== null);
+      const losses = group
+        .filter((entry) => this.isComplete(entry))
+        .map((entry) => [entry, this.loss(entry, column)])
+        .filter(([, loss]) => loss !== null);
       if (losses.length < 2) continue;
       const [first, least] = losses.reduce((a, b) => (b[1] < a[1] ? b : a));
       const reach = hasSpread(first.values[column]) ? first.values[column].sd : 0;

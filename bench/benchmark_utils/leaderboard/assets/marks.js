@@ -14,17 +14,30 @@ function markPath(board, method) {
   const index = Math.max(0, board.data.methods.indexOf(method));
   const colour = board.data.colours[method];
   // Black would be lost on a dark page: there it is the colour of the text.
-  return h("path", { d: SHAPES[index % SHAPES.length], class: "mark", "--c": colour === "#000000" ? "var(--ink)" : colour });
+  return h("path", {
+    d: SHAPES[index % SHAPES.length],
+    class: "mark",
+    "--c": colour === "#000000" ? "var(--ink)" : colour,
+  });
 }
 
 // A method with its settings, if its label has any, in brackets: they may break and stand smaller.
 function labelled(board, method, label) {
   const at = label.indexOf("[");
   const [name, settings] = at < 0 ? [label, ""] : [label.slice(0, at), label.slice(at)];
-  return h("span", { class: "method" }, methodMark(board, method), h("span", {}, name),
-    settings ? h("span", { class: "settings" }, settings) : null);
+  return h(
+    "span",
+    { class: "method" },
+    methodMark(board, method),
+    h("span", {}, name),
+    settings ? h("span", { class: "settings" }, settings) : null,
+  );
 }
 
 function methodMark(board, method) {
-  return h("svg", { class: "swatch", viewBox: "-8 -8 16 16", width: "16", height: "16", "aria-hidden": "true" }, markPath(board, method));
+  return h(
+    "svg",
+    { class: "swatch", viewBox: "-8 -8 16 16", width: "16", height: "16", "aria-hidden": "true" },
+    markPath(board, method),
+  );
 }

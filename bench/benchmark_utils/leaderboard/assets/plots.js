@@ -2,34 +2,61 @@
 
 function drawPlots(board, state, shown) {
   const front = board.front(shown, state.metric, state.cost);
-  const groups = byPlace(shown.filter((entry) => isThere(entry.values[state.metric]) && isThere(entry.cost[state.cost])
-    && board.metric(state.metric, entry.task)));
+  const groups = byPlace(
+    shown.filter(
+      (entry) =>
+        isThere(entry.values[state.metric]) &&
+        isThere(entry.cost[state.cost]) &&
+        board.metric(state.metric, entry.task),
+    ),
+  );
   const box = byId("plots");
   box.classList.toggle("single", groups.length === 1);
   box.replaceChildren(...groups.map((group) => figure(board, state, group, front)));
   for (const part of box.children) part.draw?.();
-  if (!groups.length) box.replaceChildren(h("p", { class: "muted" }, "Nothing to plot: no shown entry has both this metric and this cost."));
+  if (!groups.length)
+    box.replaceChildren(
+      h("p", { class: "muted" }, "Nothing to plot: no shown entry has both this metric and this cost."),
+    );
   const cost = board.costs.get(state.cost);
-  byId("plot-notes").textContent = cost ? `${cost.name}, ${cost.unit}: ${cost.formula}. Bars: one standard deviation over seeds. Line: the Pareto `
-    + "front of what is shown, than which nothing is both better and no dearer." : "";
+  byId("plot-notes").textContent = cost
+    ? `${cost.name}, ${cost.unit}: ${cost.formula}. Bars: one standard deviation over seeds. Line: the Pareto ` +
+      "front of what is shown, than which nothing is both better and no dearer."
+    : "";
   const methods = board.data.methods.filter((method) => groups.flat().some((entry) => entry.method === method));
-  byId("legend").replaceChildren(...methods.map((method) => h("span", { class: "method" }, methodMark(board, method), method)));
+  byId("legend").replaceChildren(
+    ...methods.map((method) => h("span", { class: "method" }, methodMark(board, method), method)),
+  );
 }
 
 function figure(board, state, group, front) {
   const [{ run, task }] = group;
   const metric = board.metric(state.metric, task);
   const points = group
-    .map((entry) => ({ entry, cost: entry.cost[state.cost], value: entry.values[state.metric], isFront: front.has(entry) }))
+    .map((entry) => ({
+      entry,
+      cost: entry.cost[state.cost],
+      value: entry.values[state.metric],
+      isFront: front.has(entry),
+    }))
     .sort((a, b) => a.cost.mean - b.cost.mean || a.value.mean - b.value.mean);
   const title = state.run === ALL ? `${task} (${run})` : task;
   const tip = h("div", { class: "tip", hidden: true, "aria-hidden": "true" });
   const stage = h("div", { class: "stage" });
   const beyond = h("p", { class: "note" });
   const arrow = metric.direction === "lower" ? "↓" : metric.direction === "higher" ? "↑" : "→";
-  const element = h("figure", { "data-task": task, "data-run": run },
-    h("figcaption", {}, h("h3", {}, title), h("span", { class: "muted" }, `${metric.name}, ${metric.unit} (${arrow} ${directionOf(metric)})`)),
-    stage, beyond);
+  const element = h(
+    "figure",
+    { "data-task": task, "data-run": run },
+    h(
+      "figcaption",
+      {},
+      h("h3", {}, title),
+      h("span", { class: "muted" }, `${metric.name}, ${metric.unit} (${arrow} ${directionOf(metric)})`),
+    ),
+    stage,
+    beyond,
+  );
   const onShow = (shown) => {
     tip.hidden = shown === null;
     if (shown === null) return;
@@ -46,7 +73,9 @@ function figure(board, state, group, front) {
     const height = Math.round(Math.min(420, Math.max(240, width * 0.62)));
     stage.replaceChildren(drawPlot(board, points, { width, height, title, metric, cost: state.cost, onShow }), tip);
     const out = points.filter((point) => point.isBeyond);
-    beyond.textContent = out.length ? `Beyond the axis: ${out.map((point) => `${point.entry.label} (${spread(point.value)})`).join(", ")}.` : "";
+    beyond.textContent = out.length
+      ? `Beyond the axis: ${out.map((point) => `${point.entry.label} (${spread(point.value)})`).join(", ")}.`
+      : "";
   };
   return element;
 }

@@ -11,8 +11,9 @@ function choicesOf(board, state) {
   return {
     run: [...unique(board.made_from.map((source) => source.run)), ALL],
     task: [ALL, ...unique(inRun.map((entry) => entry.task))],
-    metric: unique(board.metrics.map((metric) => metric.column)).filter(
-      (column) => inTask.some((entry) => isThere(entry.values[column]))),
+    metric: unique(board.metrics.map((metric) => metric.column)).filter((column) =>
+      inTask.some((entry) => isThere(entry.values[column])),
+    ),
     cost: board.costs.map((cost) => cost.column).filter((name) => inTask.some((entry) => isThere(entry.cost[name]))),
   };
 }
@@ -37,10 +38,15 @@ function stateFromHash(board, hash) {
   const given = new URLSearchParams(hash.replace(/^#/, ""));
   const methods = given.getAll("method");
   return normalised(board, {
-    run: given.get("run"), task: given.get("task"), metric: given.get("metric"), cost: given.get("cost"),
+    run: given.get("run"),
+    task: given.get("task"),
+    metric: given.get("metric"),
+    cost: given.get("cost"),
     max: given.get("max") ? Number(given.get("max")) : null,
     methods: methods.length ? methods : null,
-    every: given.has("every"), sort: given.get("sort"), reverse: given.has("reverse"),
+    every: given.has("every"),
+    sort: given.get("sort"),
+    reverse: given.has("reverse"),
   });
 }
 

@@ -1,4 +1,4 @@
-// The table: one metric over all tasks, or everything of one task. Each column says how it sorts and what its cells are.
+// The table: one metric over all tasks, or everything of one task. A column says how it sorts and what its cells are.
 
 // Lines and columns of one metric over tasks: a line a method and run, a column a task.
 function acrossTasks(board, state, shown, entries) {
@@ -9,20 +9,35 @@ function acrossTasks(board, state, shown, entries) {
     if (!lines.has(key)) lines.set(key, { entry, byTask: new Map() });
     lines.get(key).byTask.set(entry.task, entry);
   }
-  const tasks = [...board.tasks.values()].filter(
-    (task) => entries.some((entry) => entry.task === task.name && isThere(entry.values[state.metric])));
+  const tasks = [...board.tasks.values()].filter((task) =>
+    entries.some((entry) => entry.task === task.name && isThere(entry.values[state.metric])),
+  );
   const affordable = new Set(shown);
   const wins = {
-    key: "best", name: "Among the best", falling: true, about: "tasks on which it is the best or within the best's spread",
+    key: "best",
+    name: "Among the best",
+    falling: true,
+    about: "tasks on which it is the best or within the best's spread",
     score: (line) => -[...line.byTask.values()].filter((entry) => best.has(entry)).length,
     fill: (line) => {
-      const all = [...line.byTask.values()].filter((entry) => affordable.has(entry) && isThere(entry.values[state.metric]));
+      const all = [...line.byTask.values()].filter(
+        (entry) => affordable.has(entry) && isThere(entry.values[state.metric]),
+      );
       return [`${all.filter((entry) => best.has(entry)).length} of ${all.length}`];
     },
   };
-  const columns = tasks.map((task) => valueColumn(
-    board, `task:${task.name}`, task.name, board.metric(state.metric, task.name), best,
-    (line) => line.byTask.get(task.name), affordable, shown.filter((entry) => entry.task === task.name)));
+  const columns = tasks.map((task) =>
+    valueColumn(
+      board,
+      `task:${task.name}`,
+      task.name,
+      board.metric(state.metric, task.name),
+      best,
+      (line) => line.byTask.get(task.name),
+      affordable,
+      shown.filter((entry) => entry.task === task.name),
+    ),
+  );
   const kept = [...lines.values()].filter((line) => [...line.byTask.values()].some((entry) => affordable.has(entry)));
   return { lines: kept, columns: [wins, ...columns], sort: "best" };
 }
@@ -32,25 +47,44 @@ function withinTask(board, state, shown) {
   const there = (part, name) => shown.some((entry) => isThere(entry[part][name]));
   const kind = board.tasks.get(state.task)?.kind;
   const main = new Set([...board.data.main, state.metric]);
-  const metrics = board.data.metrics.filter((metric) => metric.kinds.includes(kind) && there("values", metric.column)
-    && (state.every || main.has(metric.column)));
+  const metrics = board.data.metrics.filter(
+    (metric) =>
+      metric.kinds.includes(kind) && there("values", metric.column) && (state.every || main.has(metric.column)),
+  );
   metrics.sort((a, b) => (b.column === state.metric) - (a.column === state.metric));
-  const columns = metrics.map((metric) => valueColumn(
-    board, `metric:${metric.column}`, metric.name, metric, board.best(shown, metric.column),
-    (line) => line.entry, new Set(shown), shown));
-  const costs = [...board.costs.keys()].filter((name) => there("cost", name)).map((name) => ({
-    key: `cost:${name}`, name: board.costName(name), about: `${board.costs.get(name).unit}: ${board.costs.get(name).formula}`,
-    score: (line) => (isThere(line.entry.cost[name]) ? line.entry.cost[name].mean : null),
-    fill: (line) => (isThere(line.entry.cost[name]) ? cell(line.entry.cost[name]) : [MISSING]),
-  }));
+  const columns = metrics.map((metric) =>
+    valueColumn(
+      board,
+      `metric:${metric.column}`,
+      metric.name,
+      metric,
+      board.best(shown, metric.column),
+      (line) => line.entry,
+      new Set(shown),
+      shown,
+    ),
+  );
+  const costs = [...board.costs.keys()]
+    .filter((name) => there("cost", name))
+    .map((name) => ({
+      key: `cost:${name}`,
+      name: board.costName(name),
+      about: `${board.costs.get(name).unit}: ${board.costs.get(name).formula}`,
+      score: (line) => (isThere(line.entry.cost[name]) ? line.entry.cost[name].mean : null),
+      fill: (line) => (isThere(line.entry.cost[name]) ? cell(line.entry.cost[name]) : [MISSING]),
+    }));
   return { lines: shown.map((entry) => ({ entry })), columns: [...columns, ...costs], sort: `metric:${state.metric}` };
 }
 
 function valueColumn(board, key, name, metric, best, entryOf, affordable, entries) {
-  const digits = digitsFor(entries.filter((e) => isThere(e.values[metric.column])).map((e) => e.values[metric.column].mean));
+  const digits = digitsFor(
+    entries.filter((e) => isThere(e.values[metric.column])).map((e) => e.values[metric.column].mean),
+  );
   const ordered = lossOf(metric, 0) !== null;
   return {
-    key, name, about: `${metric.name}, ${metric.unit}, ${directionOf(metric)}`,
+    key,
+    name,
+    about: `${metric.name}, ${metric.unit}, ${directionOf(metric)}`,
     falling: metric.direction === "higher",
     byDistance: ordered && !["lower", "higher"].includes(metric.direction),
     score: (line) => {
@@ -79,7 +113,9 @@ function unfinished(entry) {
 
 function methodColumn(board) {
   return {
-    key: "method", name: "Method", score: (line) => line.entry.label,
+    key: "method",
+    name: "Method",
+    score: (line) => line.entry.label,
     fill: (line) => [labelled(board, line.entry.method, line.entry.label)],
   };
 }
@@ -87,12 +123,17 @@ function methodColumn(board) {
 const runColumn = { key: "run", name: "Run", score: (line) => line.entry.run, fill: (line) => [line.entry.run] };
 
 const rowsColumn = {
-  key: "", name: "Rows",
+  key: "",
+  name: "Rows",
   fill: (line) => [h("a", { href: line.entry.rows, "aria-label": `rows of ${line.entry.run}` }, "rows")],
 };
 
 const seedsColumn = {
-  key: "seeds", name: "Seeds", about: "finished, of all", falling: true, score: (line) => -(line.entry.status.done ?? 0),
+  key: "seeds",
+  name: "Seeds",
+  about: "finished, of all",
+  falling: true,
+  score: (line) => -(line.entry.status.done ?? 0),
   fill: (line) => {
     const done = line.entry.status.done ?? 0;
     const all = Object.values(line.entry.status).reduce((a, b) => a + b, 0);
@@ -115,23 +156,48 @@ function sorted(lines, column, reverse) {
 
 function resultsTable(board, state, shown, entries, onSort) {
   const view = state.task === ALL ? acrossTasks(board, state, shown, entries) : withinTask(board, state, shown);
-  const columns = [methodColumn(board), ...(state.run === ALL ? [runColumn] : []), ...view.columns,
-    ...(state.task === ALL ? [] : [seedsColumn]), rowsColumn];
+  const columns = [
+    methodColumn(board),
+    ...(state.run === ALL ? [runColumn] : []),
+    ...view.columns,
+    ...(state.task === ALL ? [] : [seedsColumn]),
+    rowsColumn,
+  ];
   const sortable = columns.filter((column) => column.key);
-  const by = sortable.find((column) => column.key === state.sort) ?? sortable.find((column) => column.key === view.sort)
-    ?? sortable[0];
+  const by =
+    sortable.find((column) => column.key === state.sort) ??
+    sortable.find((column) => column.key === view.sort) ??
+    sortable[0];
   const heads = columns.map((column) => head(column, by, state, onSort));
-  const body = sorted(view.lines, by, state.reverse).map((line) => h("tr", {}, columns.map((column, i) => {
-    const best = column.isBest?.(line);
-    const content = column.fill(line);
-    if (i === 0) return h("th", { scope: "row" }, content);
-    const mark = best ? [h("span", { class: "hidden" }, " best or within its spread")] : [];
-    return h("td", { class: [best && "best", column === by && "by"].filter(Boolean).join(" ") || null }, content, mark);
-  })));
-  const caption = state.task === ALL
-    ? `${nameOf(board, state.metric)} of every method on every task, mean ± standard deviation over n seeds`
-    : `Every method on ${state.task}, mean ± standard deviation over n seeds`;
-  const table = h("table", {}, h("caption", {}, h("span", {}, caption)), h("thead", {}, h("tr", {}, heads)), h("tbody", {}, body));
+  const body = sorted(view.lines, by, state.reverse).map((line) =>
+    h(
+      "tr",
+      {},
+      columns.map((column, i) => {
+        const best = column.isBest?.(line);
+        const content = column.fill(line);
+        if (i === 0) return h("th", { scope: "row" }, content);
+        const mark = best ? [h("span", { class: "hidden" }, " best or within its spread")] : [];
+        return h(
+          "td",
+          { class: [best && "best", column === by && "by"].filter(Boolean).join(" ") || null },
+          content,
+          mark,
+        );
+      }),
+    ),
+  );
+  const caption =
+    state.task === ALL
+      ? `${nameOf(board, state.metric)} of every method on every task, mean ± standard deviation over n seeds`
+      : `Every method on ${state.task}, mean ± standard deviation over n seeds`;
+  const table = h(
+    "table",
+    {},
+    h("caption", {}, h("span", {}, caption)),
+    h("thead", {}, h("tr", {}, heads)),
+    h("tbody", {}, body),
+  );
   return { table, by, n: body.length };
 }
 
@@ -141,9 +207,16 @@ function head(column, by, state, onSort) {
   const order = column.byDistance ? "other" : falling ? "descending" : "ascending";
   const chosen = column === by;
   const reverse = chosen && !state.reverse;
-  return h("th", { scope: "col", "aria-sort": chosen ? order : null, class: chosen ? "by" : null },
-    h("button", { type: "button", "data-key": column.key, title: column.about, onclick: () => onSort(column.key, reverse) },
-      column.name, h("span", { class: "arrow", "aria-hidden": "true" }, chosen ? (falling ? "▼" : "▲") : "")));
+  return h(
+    "th",
+    { scope: "col", "aria-sort": chosen ? order : null, class: chosen ? "by" : null },
+    h(
+      "button",
+      { type: "button", "data-key": column.key, title: column.about, onclick: () => onSort(column.key, reverse) },
+      column.name,
+      h("span", { class: "arrow", "aria-hidden": "true" }, chosen ? (falling ? "▼" : "▲") : ""),
+    ),
+  );
 }
 
 const nameOf = (board, column) => board.data.metrics.find((metric) => metric.column === column)?.name ?? column;

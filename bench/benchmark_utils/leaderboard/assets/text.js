@@ -22,13 +22,15 @@ const byId = (id) => document.getElementById(id);
 const withMinus = (text) => text.replace("-", "−");
 const fixed = (value, digits) =>
   withMinus(value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits }));
-const compact = (value) =>
-  withMinus(value.toLocaleString("en", { notation: "compact", maximumSignificantDigits: 3 }));
+const compact = (value) => withMinus(value.toLocaleString("en", { notation: "compact", maximumSignificantDigits: 3 }));
 const plural = (n, word) => `${n.toLocaleString("en")} ${word}${n === 1 ? "" : "s"}`;
 
 // Digits after the point that leave a typical one of these values three significant ones, four at most.
 function digitsFor(values) {
-  const sizes = values.map(Math.abs).filter((size) => size > 0).sort((a, b) => a - b);
+  const sizes = values
+    .map(Math.abs)
+    .filter((size) => size > 0)
+    .sort((a, b) => a - b);
   if (!sizes.length) return 0;
   return Math.min(4, Math.max(0, 2 - Math.floor(Math.log10(sizes[sizes.length >> 1]))));
 }
