@@ -249,3 +249,29 @@ def test_damaged_bytes_never_give_a_traceback(tmp_path_factory, damage, place, s
     path.write_bytes(content[:place] + damage + content[place + len(damage) :])
     good, text = check([path], RUNS, RESULTS)
     assert good or text
+
+
+def test_the_command_tells_good_rows_from_bad_by_its_exit_code(tmp_path, capsys):
+    from export import main
+
+    results = tmp_path / "results"
+    (results / "quick").mkdir(parents=True)
+    QUICK.to_parquet(results / "quick" / "rows.parquet")
+    submitted().to_csv(tmp_path / "good.csv", index=False)
+    submitted().assign(ece=7.0).to_csv(tmp_path / "bad.csv", index=False)
+    assert main(["--results", str(results), "--check", str(tmp_path / "good.csv")]) == 0
+    assert "nothing to mend" in capsys.readouterr().out
+    assert main(["--results", str(results), "--check", str(tmp_path / "good.csv"), str(tmp_path / "bad.csv")]) == 1
+    assert "ece is 7, above 1" in capsys.readouterr().out
+    assert [path.name for path in results.iterdir()] == ["quick"]
+
+
+def test_the_command_ends_in_one_line_where_it_cannot_write(tmp_path, capsys):
+    from export import main
+
+    in_the_way = tmp_path / "file"
+    in_the_way.write_text("")
+    assert main(["images", "-o", str(in_the_way / "leaderboard")]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
