@@ -3,33 +3,17 @@
 from __future__ import annotations
 
 import math
-import pickle
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from benchmark_utils.leaderboard import row_file
 from benchmark_utils.leaderboard.check import check, problems_of
-from benchmark_utils.leaderboard.row_file import UnreadableRowsError, read_rows
 from benchmark_utils.leaderboard.schema import row_schema
-
-RESULTS = Path(__file__).resolve().parents[2] / "results"
-QUICK = read_rows(RESULTS / "quick" / "rows.parquet")
-RUNS = {"quick": QUICK}
-TABLE, CURVE = "vehicle", "gap-1-15-1"
-
-
-def submitted() -> pd.DataFrame:
-    """Six good rows of a method that is not there yet."""
-    rows = QUICK[(QUICK["method"] == "swag") & QUICK["task"].isin([TABLE, CURVE])]
-    return rows.assign(method="mine").reset_index(drop=True)
+from tests.bench.submitted_rows import CURVE, QUICK, RESULTS, RUNS, TABLE, submitted
 
 
 def said(rows: pd.DataFrame) -> str:
@@ -153,63 +137,6 @@ def test_a_run_that_was_skipped_needs_no_score(tmp_path):
     assert said(rows) == ""
 
 
-class Trap:
-    """Would leave a mark if it were unpickled."""
-
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
-
-    def __reduce__(self):
-        return Path.touch, (self.mark,)
-
-
-def test_nothing_in_a_file_is_executed(tmp_path):
-    mark, path = tmp_path / "mark", tmp_path / "rows.parquet"
-    path.write_bytes(pickle.dumps(Trap(mark)))
-    with pytest.raises(UnreadableRowsError, match="cannot be read"):
-        read_rows(path)
-    table = pa.Table.from_pandas(submitted()).append_column("extra", pa.array([pickle.dumps(Trap(mark))] * 6))
-    pq.write_table(table, path)
-    with pytest.raises(UnreadableRowsError, match="'extra' holds binary"):
-        read_rows(path)
-    assert not mark.exists()
-
-
-@pytest.mark.parametrize(
-    "values", [[[1]] * 6, [{"a": 1}] * 6, [pd.Timestamp("2024-01-01")] * 6], ids=["list", "struct", "time"]
-)
-def test_columns_of_anything_but_plain_values_are_refused(tmp_path, values):
-    submitted().assign(extra=values).to_parquet(tmp_path / "rows.parquet")
-    with pytest.raises(UnreadableRowsError, match="column 'extra' holds"):
-        read_rows(tmp_path / "rows.parquet")
-
-
-def test_torn_empty_huge_and_ambiguous_files_are_refused_in_one_line(tmp_path, monkeypatch):
-    path = tmp_path / "rows.parquet"
-    submitted().to_parquet(path)
-    whole = path.read_bytes()
-    texts = {
-        "empty.csv": b"",
-        "heading.csv": b"task,method\n",
-        "twice.csv": b"a,a\n1,2\n",
-        "bytes.csv": b"\xff\xfe,a\n1,2\n",
-    }
-    files = {"torn.parquet": whole[:-100], "tail.parquet": whole[200:], "nul.csv": b"a,b\n\0,1\n" * 3, **texts}
-    for name, content in files.items():
-        (tmp_path / name).write_bytes(content)
-        good, text = check([tmp_path / name], RUNS, RESULTS)
-        assert not good
-        if name != "nul.csv":
-            assert text.startswith(f"{tmp_path / name}: ")
-            assert "\n" not in text
-    monkeypatch.setattr(row_file, "MOST_ROWS", 5)
-    with pytest.raises(UnreadableRowsError, match="split it"):
-        read_rows(path)
-    monkeypatch.setattr(row_file, "MOST_BYTES", 100)
-    with pytest.raises(UnreadableRowsError, match="MiB"):
-        read_rows(path)
-
-
 NASTY = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=20),
     st.sampled_from(["", "nan", "1e999", "-inf", "0x1", "１", "done", "[1]", "{", "\x00", "é", 2**70, -(2**63)]),
@@ -238,14 +165,27 @@ def test_mutated_rows_never_give_a_traceback(tmp_path_factory, changes, dropped)
     assert good or text
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.binary(max_size=40), st.integers(0, 10**6), st.sampled_from([".parquet", ".csv"]))
-def test_damaged_bytes_never_give_a_traceback(tmp_path_factory, damage, place, suffix):
-    path = tmp_path_factory.mktemp("damaged") / f"rows{suffix}"
-    rows = submitted()
-    rows.to_parquet(path) if suffix == ".parquet" else rows.to_csv(path, index=False)
-    content = path.read_bytes()
-    place %= len(content)
-    path.write_bytes(content[:place] + damage + content[place + len(damage) :])
-    good, text = check([path], RUNS, RESULTS)
-    assert good or text
+def test_the_command_tells_good_rows_from_bad_by_its_exit_code(tmp_path, capsys):
+    from export import main
+
+    results = tmp_path / "results"
+    (results / "quick").mkdir(parents=True)
+    QUICK.to_parquet(results / "quick" / "rows.parquet")
+    submitted().to_csv(tmp_path / "good.csv", index=False)
+    submitted().assign(ece=7.0).to_csv(tmp_path / "bad.csv", index=False)
+    assert main(["--results", str(results), "--check", str(tmp_path / "good.csv")]) == 0
+    assert "nothing to mend" in capsys.readouterr().out
+    assert main(["--results", str(results), "--check", str(tmp_path / "good.csv"), str(tmp_path / "bad.csv")]) == 1
+    assert "ece is 7, above 1" in capsys.readouterr().out
+    assert [path.name for path in results.iterdir()] == ["quick"]
+
+
+def test_the_command_ends_in_one_line_where_it_cannot_write(tmp_path, capsys):
+    from export import main
+
+    in_the_way = tmp_path / "file"
+    in_the_way.write_text("")
+    assert main(["images", "-o", str(in_the_way / "leaderboard")]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmark_utils.leaderboard.known import known_tasks
 from benchmark_utils.leaderboard.row_file import UnreadableRowsError, read_rows
 from benchmark_utils.leaderboard.rules import RULES, comparable
 from benchmark_utils.leaderboard.violations import Problem, records, violations
+from benchmark_utils.tasks import known_tasks
 
 MOST_SHOWN = 8  # row numbers of a problem
 

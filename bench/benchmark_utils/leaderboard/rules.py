@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 import pandas as pd
 
-from benchmark_utils.leaderboard.known import KnownTask
 from benchmark_utils.leaderboard.violations import Problem
 from benchmark_utils.report.rows import KEY
+from benchmark_utils.tasks import KnownTask
 
 ROUND_OFF = 1e-6
 # The averaged predictive is never worse than its samples are on average: these scores are convex (Jensen).
