@@ -5,7 +5,7 @@ import pytest
 from plots import ablation as plot
 
 from benchmark_utils.changed_settings import ChangedSettings
-from benchmark_utils.report.ablation import ablation_markdown, ablation_table, ablations
+from benchmark_utils.report.ablation import ablation_markdown, ablation_table, ablations, without_variants
 
 DEFAULTS = {"walk": {"drift": "persistent", "steps": 290}}
 
@@ -80,6 +80,13 @@ def test_a_default_that_failed_leaves_no_difference():
 def test_a_task_without_the_variant_is_left_out():
     found = ablations(frame(row(), row("steps=60"), row(task="other")))
     assert set(found[0].rows["task"]) == {"toy"}
+
+
+def test_targets_are_those_of_the_defaults(rows):
+    found = without_variants(rows)
+    assert list(zip(found["method"], found["settings"], strict=True)) == [
+        ("walk", ""), ("walk", ""), ("map", ""), ("laplace", "structure=kron"),
+    ]  # fmt: skip
 
 
 def test_there_is_no_report_without_variants_or_without_their_default():

@@ -99,6 +99,12 @@ def ablations(rows: pd.DataFrame, defaults: Defaults | None = None) -> list[Abla
     return found
 
 
+def without_variants(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows without changed settings of methods that were run with their defaults too."""
+    has_default = rows["method"].isin(rows.loc[rows["settings"] == "", "method"])
+    return rows[~has_default | (rows["settings"] == "")]
+
+
 def _paired(rows: pd.DataFrame, base: pd.DataFrame) -> pd.DataFrame:
     """The rows beside the default's of the same task and seed."""
     of_default = base[base["status"] == "done"].set_index(["task", "seed"])[["nll", "fit_s"]].add_suffix("_default")

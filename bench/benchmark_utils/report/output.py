@@ -17,7 +17,7 @@ from benchopt.results import save_results
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from benchmark_utils.report.ablation import Defaults, ablation_markdown, ablations
+from benchmark_utils.report.ablation import Defaults, ablation_markdown, ablations, without_variants
 from benchmark_utils.report.depth import depth_markdown, depth_rows
 from benchmark_utils.report.figures import panels
 from benchmark_utils.report.images import shift_columns
@@ -78,7 +78,7 @@ def write_results(
 
 def targets(rows: pd.DataFrame) -> str:
     """Return the Markdown of targets.md; "" if nothing that has a target was measured."""
-    images, table = image_targets(rows), targets_table(rows)
+    images, table = image_targets(rows), targets_table(without_variants(rows))
     parts = [f"{table}\n\n{TARGETS_EXPLANATION}" if table else "", images]
     return "\n\n".join(["# What MetricBNN is meant to reach", *filter(None, parts)]) + "\n" if any(parts) else ""
 
