@@ -1,4 +1,4 @@
-"""The project's commands: `nox -s bench`, `speed`, `tests`, `lint`, `typecheck`, `kernels`, `reference`.
+"""The project's commands: `nox -s bench`, `gate`, `export`, `speed`, `tests`, `lint`, `typecheck`, `kernels`, `reference`.
 
 Everything that needs torch shares one environment, made by the session `env` (its CUDA libraries take
 gigabytes); `lint` needs ruff alone. Dependencies are those of pyproject.toml. Arguments after `--` are passed
@@ -55,6 +55,18 @@ def tests(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Run a benchmark and make its table and figures; `nox -s bench -- --help` lists the configurations."""
     run(session, "bench/run.py", *session.posargs)
+
+
+@nox.session(venv_backend="none", requires=["env"])
+def gate(session: nox.Session) -> None:
+    """Compare the quick benchmark's results with the baseline; fails where speed or calibration has become worse."""
+    run(session, "bench/gate.py", *session.posargs, OMP_NUM_THREADS="1")
+
+
+@nox.session(venv_backend="none", requires=["env"])
+def export(session: nox.Session) -> None:
+    """Make the leaderboard of all results; `nox -s export -- --check FILE` checks rows of your own."""
+    run(session, "bench/export.py", *session.posargs)
 
 
 @nox.session(venv_backend="none", requires=["env"])
