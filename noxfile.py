@@ -1,4 +1,4 @@
-"""The project's commands: `nox -s bench`, `gate`, `export`, `speed`, `tests`, `lint`, `typecheck`, `kernels`, `reference`.
+"""The project's commands: `nox -s bench`, `gate`, `export`, `speed`, `tests`, `lint`, `typecheck`, `kernels`, ...
 
 Everything that needs torch shares one environment, made by the session `env` (its CUDA libraries take
 gigabytes); `lint` needs ruff alone. Dependencies are those of pyproject.toml. Arguments after `--` are passed
