@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import copy
-import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from laplace import DiagLaplace, Laplace
 from laplace.curvature import BackPackGGN, CurvlinopsGGN
 from laplace.utils import LargestVarianceDiagLaplaceSubnetMask
-from scipy.optimize import minimize_scalar
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -21,7 +18,6 @@ from benchmark_utils.task import Task
 from fiberbnn import MapFit
 
 LARGEST_FULL = 5000  # weights of a dense Hessian
-_WORST = 1e30  # nats
 
 
 def fitted_laplace(
@@ -95,25 +91,3 @@ def unknown_to_kron(model: nn.Module) -> str:
         if not isinstance(module, (nn.Linear, nn.Conv2d)) and list(module.parameters(recurse=False))
     }
     return " and ".join(sorted(kinds))
-
-
-def maximise_evidence(laplace: Any) -> None:
-    """Set the prior precision, between 1e-4 and 1e4, that maximises laplace-torch's marginal likelihood.
-
-    A bounded scalar search takes about 15 evaluations; laplace-torch's own loop takes 100, each of them a
-    P x P determinant for the full structure. The same search for all structures.
-
-    Raises:
-        FloatingPointError: if the marginal likelihood is nowhere finite.
-    """
-
-    @torch.no_grad()
-    def negative(log10_precision: float) -> float:
-        value = float(laplace.log_marginal_likelihood(torch.tensor(10.0**log10_precision)))
-        # Near-singular float32 determinants give NaN, which no search survives, nor an infinity.
-        return -value if math.isfinite(value) else _WORST
-
-    best = minimize_scalar(negative, bounds=(-4, 4), method="bounded", options={"xatol": 0.02})
-    if best.fun >= _WORST:
-        raise FloatingPointError("the marginal likelihood is not finite at any prior precision that was tried")
-    laplace.prior_precision = torch.tensor(10.0 ** float(best.x))

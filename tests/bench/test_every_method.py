@@ -32,6 +32,7 @@ SMALL = {
     "n_samples": 5,
     "n_warmup": 20,
     "n_steps": 30,
+    "n_chains": 2,
     "n_snapshots": 10,
     "n_draws": 20,
     "max_tree_depth": 3,
@@ -43,8 +44,8 @@ COMPONENTS = Benchmark(BENCH, seed=0)
 SOLVERS = {solver.name: solver for solver in COMPONENTS.get_solvers()}
 DATASETS = {dataset.name: dataset for dataset in COMPONENTS.get_datasets()}
 TABLES = [name for name in DATASETS if name not in IMAGE_TASKS]
-# Methods that run on some tasks only; hmc and svd-gaussian are for tables. The deep network takes what is cheap there.
-ONLY_ON = {**COMPILED, "mc-dropout": ("lenet",), "svd-gaussian": TABLES}
+# Methods that run on some tasks only; hmc and these two are for tables. The deep network takes what is cheap there.
+ONLY_ON = {**COMPILED, "mc-dropout": ("lenet",), "svd-gaussian": TABLES, "riemannian-laplace": TABLES}
 IMAGES = {
     "small-tanh-cnn": set(SOLVERS) - set(ONLY_ON),
     "resnet20-bn": {"map", "ensemble", "swag", "laplace"},
@@ -79,6 +80,8 @@ def shorten(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(modes, "IMAGE_SCHEDULE", WalkSchedule(max_steps=24, min_warmup=10, n_snapshots=6))
     monkeypatch.setattr(modes, "IMAGE_AUTOENCODER", few)
     names = SOLVERS[method].run.__globals__
+    if "IMAGE_STEPS" in names:
+        monkeypatch.setitem(names, "IMAGE_STEPS", 10)
     if "AutoencoderSettings" in names:  # of its first calls
         monkeypatch.setitem(names, "AutoencoderSettings", lambda **_: few)
 
