@@ -28,7 +28,7 @@ class Solver(BaseSolver):
     name = "riemannian-laplace"
     sampling_strategy = "run_once"
     requirements = ["pip::laplace-torch", "pip::torchdiffeq", "pip::torch"]
-    parameters = {"structure": ["kron"], "n_samples": [20], "most_evaluations": [20_000], "most_rows": [5000]}
+    parameters = {"structure": ["kron"], "n_samples": [20], "most_evaluations": [2000], "most_rows": [5000]}
 
     def skip(self, task: Task, map_fit: MapFit) -> tuple[bool, str | None]:
         """Skip images, large tables, and Hessians that are too large."""
