@@ -9,7 +9,7 @@ from benchopt import BasePlot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FormatStrFormatter, MaxNLocator
+from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from benchmark_utils.report.ablation import Ablation, ablations
 from benchmark_utils.report.figures import as_image
@@ -96,7 +96,9 @@ def _decorate(axis: Axes, name: str) -> None:
         axis.axvline(1.0, color="#000000", linewidth=0.8, zorder=0)
     if name in ("energy_ratio", "fit_s") and 0.0 < 10.0 * low < high < np.inf:
         axis.set_xscale("log")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=6))
         axis.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+        axis.xaxis.set_minor_formatter(NullFormatter())
     else:
         axis.set_xlim(left=0.0)
 

@@ -35,6 +35,7 @@ from benchmark_utils.report.targets import EXPLANATION as TARGETS_EXPLANATION
 from benchmark_utils.report.targets import targets_table
 from benchmark_utils.report.targets_images import image_targets
 
+FEW_ABLATIONS = 3
 PAGE = "benchopt.html"
 ON_PAGE = [
     "task", "seed", "kind", "status", "map_s", "arrays", "ood_near", "ood_far", "shift_units",
@@ -105,15 +106,17 @@ def write_figures(
         uncertainty_maps,
     )
 
-    written = []
+    written, studied = [], ablations(rows, defaults)
     if (rows["status"] == "done").any():
-        written.append(_save(nll_against_cost.draw(rows), folder / "nll_against_cost.png"))
+        # Many variants have figures of their own; a legend that names them all is longer than the plot.
+        shown = without_variants(rows) if len(studied) > FEW_ABLATIONS else rows
+        written.append(_save(nll_against_cost.draw(shown), folder / "nll_against_cost.png"))
     for plot in (predictive_bands, uncertainty_maps, reliability, ood_roc):
         if found := panels(rows, arrays, plot.METHODS, plot.NEEDS):
             written.append(_save(plot.draw(found), folder / f"{plot.__name__.rpartition('.')[2]}.png"))
     if len(points := shift.points(rows)):
         written.append(_save(shift.draw(points), folder / "shift.png"))
-    for one in ablations(rows, defaults):
+    for one in studied:
         written.append(_save(ablation.draw(one), folder / f"ablation_{one.name}.png"))
     if ((by_depth := depth_rows(rows))["status"] == "done").any():
         written.append(_save(depth.draw(by_depth), folder / "depth.png"))
