@@ -12,9 +12,11 @@ import pandas as pd
 
 from benchmark_utils.leaderboard.board import make_board, without_single_sets
 from benchmark_utils.leaderboard.figures import draw_pareto, draw_ranks
+from benchmark_utils.leaderboard.headline import draw_headline, headline_markdown, make_headline
 from benchmark_utils.leaderboard.hub import dataset_card, eval_result_files
 from benchmark_utils.leaderboard.long_table import long_table
 from benchmark_utils.leaderboard.page import page
+from benchmark_utils.leaderboard.quantities import metric_quantities
 from benchmark_utils.leaderboard.schema import row_schema
 from benchmark_utils.leaderboard.texts import leaderboard_markdown
 from benchmark_utils.report.ood_table import ood_markdown
@@ -50,6 +52,8 @@ def _fill(folder: Path, rows_by_run: Mapping[str, pd.DataFrame], hub_id: str) ->
     """Write every file to an empty folder."""
     board = make_board(rows_by_run)
     shown = without_single_sets(board)
+    columns = {column for rows in rows_by_run.values() for column in rows.columns}
+    headline = make_headline(rows_by_run, metric_quantities(columns))
     table = long_table(shown)
     table.to_csv(folder / "leaderboard.csv", index=False, lineterminator="\n", float_format="%.9g")
     table.to_parquet(folder / "leaderboard.parquet", index=False)
@@ -60,6 +64,7 @@ def _fill(folder: Path, rows_by_run: Mapping[str, pd.DataFrame], hub_id: str) ->
     )
     texts = {
         "README.md": dataset_card(board, hub_id),
+        "headline.md": headline_markdown(headline) if headline else "",
         "index.html": page(shown),
         "leaderboard.md": leaderboard_markdown(board),
         "ood.md": ood,
@@ -70,7 +75,12 @@ def _fill(folder: Path, rows_by_run: Mapping[str, pd.DataFrame], hub_id: str) ->
     for name, text in texts.items():
         if text:
             (folder / name).write_text(text, encoding="utf-8")
-    for name, figure in (("ranks.png", draw_ranks(board)), ("pareto.png", draw_pareto(board))):
+    figures = {
+        "headline.png": draw_headline(headline) if headline else None,
+        "ranks.png": draw_ranks(board),
+        "pareto.png": draw_pareto(board),
+    }
+    for name, figure in figures.items():
         if figure is not None:
             figure.savefig(folder / name)
             plt.close(figure)
