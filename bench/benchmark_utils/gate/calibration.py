@@ -21,29 +21,35 @@ from benchmark_utils.gate.check import Check, judged
 class Rule:
     """What may change, and by how much.
 
-    The floor of a task is the larger of `least` and `share` of the baseline's mean there. docs/gate.md tells what it
-    was measured with.
+    The floor of a task is the larger of a number and `share` of the baseline's mean there. docs/gate.md tells what the
+    numbers were measured with.
 
     Attributes:
         column: of the rows; lower is better, but for the energy ratio.
-        least: absolute floor, in the column's unit.
+        classification: floor of classification tasks, in the column's unit.
+        regression: floor of regression tasks, whose spread in the gap varies more.
         share: of the absolute value of the baseline.
         two_sided: whether a fall is as bad as a rise: an energy ratio is neither good high nor low, and an ECE that
             falls by more than the floor is more likely another definition than a better method.
     """
 
     column: str
-    least: float
+    classification: float
+    regression: float
     share: float
     two_sided: bool = False
 
+    def floor(self, kind: str, baseline: float) -> float:
+        """Return what a mean difference on a task of this kind has to exceed, given the baseline's mean."""
+        return max(self.regression if kind == "regression" else self.classification, self.share * abs(baseline))
+
 
 RULES = (
-    Rule("nll", 0.03, 0.1),
-    Rule("ece", 0.025, 0.25, two_sided=True),
-    Rule("energy_ratio", 0.2, 0.3, two_sided=True),
-    Rule("tv_hmc", 0.02, 0.25),
-    Rule("tv_walk", 0.02, 0.25),
+    Rule("nll", 0.01, 0.06, 0.1),
+    Rule("ece", 0.025, 0.025, 0.25, two_sided=True),
+    Rule("energy_ratio", 0.15, 0.15, 0.2, two_sided=True),
+    Rule("tv_hmc", 0.008, 0.03, 0.25),
+    Rule("tv_walk", 0.008, 0.03, 0.25),
 )
 OVER_TASKS = 0.5  # of the floor, where a method is judged over all its tasks
 
@@ -66,9 +72,10 @@ def _of_method(rule: Rule, label: str, runs: pd.DataFrame) -> Iterator[Check]:
         if lost.any():
             yield Check("calibration", f"{rule.column}: {label} on {task}", "fail", remark="no value any more")
     there = before.notna() & after.notna()
-    pairs = dict(list(pd.DataFrame({"b": before, "f": after})[there].groupby(level="task")))
+    frame = pd.DataFrame({"b": before, "f": after, "kind": runs["kind"]})[there]
+    pairs = dict(list(frame.groupby(level="task")))
     tasks = list(pairs.values())
-    floors = [max(rule.least, rule.share * abs(float(task["b"].mean()))) for task in tasks]
+    floors = [rule.floor(task["kind"].iloc[0], float(task["b"].mean())) for task in tasks]
     for (name, task), floor in zip(pairs.items(), floors, strict=True):
         yield _judged(rule, f"{rule.column}: {label} on {name}", [task], floor)
     if len(tasks) > 1:

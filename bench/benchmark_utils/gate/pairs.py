@@ -12,7 +12,7 @@ from benchmark_utils.report.rows import KEY
 from benchmark_utils.report.table import method_labels
 
 ADVICE = "update the baseline (--update REASON) if this is meant"
-NEEDED = [*KEY, "suite_version", "status", "reason", "dataset_sha256", "nll"]
+NEEDED = [*KEY, "suite_version", "status", "reason", "kind", "dataset_sha256", "nll"]
 
 
 class GateError(ValueError):
