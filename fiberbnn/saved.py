@@ -5,12 +5,15 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
+
+from fiberbnn_kernels.philox.api import SEED_END
 
 from .autoencoder import Autoencoder, AutoencoderSettings
 from .basis import Basis
@@ -67,7 +70,8 @@ def load(path: str | os.PathLike[str], network: Network) -> tuple[dict[str, Tens
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the file is truncated, not a saved posterior, of a newer format, or of another architecture.
+        ValueError: if the file is truncated, damaged, not a saved posterior, of a newer format, or of another
+            architecture.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no saved posterior at {path}")
@@ -81,7 +85,10 @@ def load(path: str | os.PathLike[str], network: Network) -> tuple[dict[str, Tens
         raise ValueError(f"{path} is truncated or not a safetensors file: {error}") from error
     if metadata.get("format") != FORMAT:
         raise ValueError(f"{path} is a safetensors file, but not a saved posterior of fiberbnn")
-    version = int(metadata["version"])
+    said = metadata.get("version", "")
+    if not (said.isascii() and said.isdecimal() and len(said) < 10):
+        raise ValueError(f"{path} is damaged: its format version is {said[:20]!r}")
+    version = int(said)
     if version < VERSION:
         raise ValueError(
             f"{path} has format version {version} of an early fiberbnn, which is no longer read: fit again"
@@ -90,14 +97,33 @@ def load(path: str | os.PathLike[str], network: Network) -> tuple[dict[str, Tens
         raise ValueError(
             f"{path} has format version {version}, this fiberbnn reads up to {VERSION}: upgrade fiberbnn to load it"
         )
-    if metadata["fingerprint"] != fingerprint(network):
+    if metadata.get("fingerprint") != fingerprint(network):
         raise ValueError(
             f"{path} was saved for a model of another architecture: pass the model that it was fitted to "
             f"(this one has {network.n_params} weights that are walked), with the subset of it, if there was one"
         )
+    with damage_named(path):
+        for name, tensor in tensors.items():
+            if tensor.is_floating_point() and not tensor.isfinite().all():
+                raise ValueError(f"{name} holds NaN or infinite values")
+        settings = json.loads(metadata["settings"])
     like = network.weights
     moved = {name: t.to(like) if t.is_floating_point() else t.to(like.device) for name, t in tensors.items()}
-    return moved, json.loads(metadata["settings"])
+    return moved, settings
+
+
+@contextmanager
+def damage_named(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Call whatever goes wrong when a posterior is put together from a file a damage of that file.
+
+    Raises:
+        ValueError: instead of the errors of missing parts, wrong types, shapes and values.
+    """
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, RuntimeError, TypeError, ValueError) as error:
+        said = " ".join(f"{error}".split())[:300]
+        raise ValueError(f"{path} is damaged, its parts do not fit together: {type(error).__name__}: {said}") from error
 
 
 def tensors_of(modes: Sequence[Mode], statistics: Statistics) -> dict[str, Tensor]:
@@ -158,18 +184,71 @@ def settings_from(saved: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def latents_from(tensors: dict[str, Tensor], settings: Sequence[dict[str, float]]) -> list[LatentPosterior]:
-    """Return the latent posteriors of the modes of `tensors_of`, given the `latent_settings` of each."""
-    return [latent_from(part(tensors, f"mode{m}."), one) for m, one in enumerate(settings)]
+def seed_from(saved: dict[str, Any]) -> int:
+    """Return the seed of the draws.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    seed = saved["seed"]
+    if type(seed) is not int or not 0 <= seed < SEED_END:
+        raise ValueError(f"the seed is {str(seed)[:40]!r}")
+    return seed
 
 
-def latent_from(tensors: dict[str, Tensor], settings: dict[str, float]) -> LatentPosterior:
-    """Return the latent posterior of `latent_tensors` and `latent_settings`."""
+def latents_from(
+    tensors: dict[str, Tensor], settings: Sequence[dict[str, float]], n_params: int
+) -> list[LatentPosterior]:
+    """Return the latent posteriors of the modes of `tensors_of`, given the `latent_settings` of each.
+
+    Raises:
+        ValueError: if they are not over `n_params` weights, or their parts do not fit together.
+    """
+    return [latent_from(part(tensors, f"mode{m}."), one, n_params) for m, one in enumerate(settings)]
+
+
+def latent_from(tensors: dict[str, Tensor], settings: dict[str, float], n_params: int) -> LatentPosterior:
+    """Return the latent posterior of `latent_tensors` and `latent_settings`.
+
+    Raises:
+        ValueError: if it is not over `n_params` weights, its parts do not fit together, or a setting is out of bounds.
+    """
     basis = Basis(**part(tensors, "basis."))
     density = LatentDensity(**part(tensors, "density."), bandwidth=settings["bandwidth"], stretch=settings["stretch"])
+    # Before the autoencoder is made: sizes that are no tensor's could ask for any memory.
+    check_shapes(basis, density, tensors["autoencoder.encoder.inner.weight"], settings["hidden"], n_params)
     autoencoder = Autoencoder(basis.deviations, len(density.mean), int(settings["hidden"]))
     autoencoder.load_state_dict(part(tensors, "autoencoder."))
     return LatentPosterior(basis, autoencoder.requires_grad_(False), density)
+
+
+def check_shapes(basis: Basis, density: LatentDensity, inner: Tensor, hidden: float, n_params: int) -> None:
+    """Check that the parts of a latent posterior fit together.
+
+    Args:
+        basis: of the latent posterior.
+        density: of the latent posterior.
+        inner: the first weight of the encoder, [H, r].
+        hidden: H.
+        n_params: P.
+
+    Raises:
+        ValueError: if they do not.
+    """
+    (rank,), (size,) = basis.deviations.shape, density.mean.shape
+    expected = {
+        "basis.offset": (basis.offset, (n_params,)),
+        "basis.directions": (basis.directions, (n_params, rank)),
+        "basis.scale": (basis.scale, (n_params,)),
+        "density.points": (density.points, (max(len(density.points), 1), size)),
+        "density.factor": (density.factor, (size, size)),
+        "autoencoder.encoder.inner.weight": (inner, (hidden, rank)),
+    }
+    for name, (tensor, shape) in expected.items():
+        if tuple(tensor.shape) != shape or not tensor.is_floating_point():
+            raise ValueError(f"{name} has shape {list(tensor.shape)} and type {tensor.dtype}")
+    if not 0.0 <= density.bandwidth <= 1.0 or not 0.0 <= density.stretch < float("inf"):
+        raise ValueError(f"bandwidth {density.bandwidth} or stretch {density.stretch} is out of bounds")
 
 
 def statistics_from(tensors: dict[str, Tensor]) -> Statistics:
