@@ -5,15 +5,12 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
-
-from fiberbnn_kernels.philox.api import SEED_END
 
 from .autoencoder import Autoencoder, AutoencoderSettings
 from .basis import Basis
@@ -22,6 +19,7 @@ from .latent import LatentPosterior, LatentSettings
 from .mode import Mode, ModeSettings
 from .network import Network
 from .predictive import Statistics
+from .saved_checks import check_shapes, damage_named
 from .schedule import WalkSchedule
 from .walk_state import WalkSettings
 
@@ -112,20 +110,6 @@ def load(path: str | os.PathLike[str], network: Network) -> tuple[dict[str, Tens
     return moved, settings
 
 
-@contextmanager
-def damage_named(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Call whatever goes wrong when a posterior is put together from a file a damage of that file.
-
-    Raises:
-        ValueError: instead of the errors of missing parts, wrong types, shapes and values.
-    """
-    try:
-        yield
-    except (ArithmeticError, AttributeError, LookupError, RecursionError, RuntimeError, TypeError, ValueError) as error:
-        said = " ".join(f"{error}".split())[:300]
-        raise ValueError(f"{path} is damaged, its parts do not fit together: {type(error).__name__}: {said}") from error
-
-
 def tensors_of(modes: Sequence[Mode], statistics: Statistics) -> dict[str, Tensor]:
     """Return by name the state of each mode's model at its MAP, its latent posterior, and batch-norm statistics."""
     found: dict[str, Tensor] = {}
@@ -184,18 +168,6 @@ def settings_from(saved: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def seed_from(saved: dict[str, Any]) -> int:
-    """Return the seed of the draws.
-
-    Raises:
-        ValueError: if it is none.
-    """
-    seed = saved["seed"]
-    if type(seed) is not int or not 0 <= seed < SEED_END:
-        raise ValueError(f"the seed is {str(seed)[:40]!r}")
-    return seed
-
-
 def latents_from(
     tensors: dict[str, Tensor], settings: Sequence[dict[str, float]], n_params: int
 ) -> list[LatentPosterior]:
@@ -220,35 +192,6 @@ def latent_from(tensors: dict[str, Tensor], settings: dict[str, float], n_params
     autoencoder = Autoencoder(basis.deviations, len(density.mean), int(settings["hidden"]))
     autoencoder.load_state_dict(part(tensors, "autoencoder."))
     return LatentPosterior(basis, autoencoder.requires_grad_(False), density)
-
-
-def check_shapes(basis: Basis, density: LatentDensity, inner: Tensor, hidden: float, n_params: int) -> None:
-    """Check that the parts of a latent posterior fit together.
-
-    Args:
-        basis: of the latent posterior.
-        density: of the latent posterior.
-        inner: the first weight of the encoder, [H, r].
-        hidden: H.
-        n_params: P.
-
-    Raises:
-        ValueError: if they do not.
-    """
-    (rank,), (size,) = basis.deviations.shape, density.mean.shape
-    expected = {
-        "basis.offset": (basis.offset, (n_params,)),
-        "basis.directions": (basis.directions, (n_params, rank)),
-        "basis.scale": (basis.scale, (n_params,)),
-        "density.points": (density.points, (max(len(density.points), 1), size)),
-        "density.factor": (density.factor, (size, size)),
-        "autoencoder.encoder.inner.weight": (inner, (hidden, rank)),
-    }
-    for name, (tensor, shape) in expected.items():
-        if tuple(tensor.shape) != shape or not tensor.is_floating_point():
-            raise ValueError(f"{name} has shape {list(tensor.shape)} and type {tensor.dtype}")
-    if not 0.0 <= density.bandwidth <= 1.0 or not 0.0 <= density.stretch < float("inf"):
-        raise ValueError(f"bandwidth {density.bandwidth} or stretch {density.stretch} is out of bounds")
 
 
 def statistics_from(tensors: dict[str, Tensor]) -> Statistics:

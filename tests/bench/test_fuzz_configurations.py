@@ -116,7 +116,7 @@ def test_nothing_is_run(text, tmp_path, monkeypatch):
         ("parallel-config: {backend: loky, n_job: 2}", "unknown option 'n_job'; for loky there are n_jobs, batch_size"),
         ("parallel-config: {backend: loky, n_jobs: two}", "n_jobs must be a whole number"),
         ("parallel-config: {backend: loky, n_jobs: 0}", "n_jobs must be a whole number"),
-        ("parallel-config: {backend: submitit, slurm_time: 01:30:00}", "slurm_time must stand in quotes"),
+        ("parallel-config: {backend: submitit, slurm_time: 10:30:00}", "slurm_time must stand in quotes"),
         ("x: " + "y" * (1 << 20), "more than a megabyte"),
     ],
 )

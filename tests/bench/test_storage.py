@@ -56,7 +56,7 @@ def test_the_folder_is_held_by_one_command_and_left_clean(tmp_path):
     results, cache = tmp_path / "results", tmp_path / "cache"
     with Workspace(results, cache) as workspace:
         assert workspace.path.is_dir()
-        with pytest.raises(StorageError, match="another command writes to .*results: let it end, or give another"):
+        with pytest.raises(StorageError, match=r"another command writes to .*results: let it end, or give another"):
             Workspace(results, cache).__enter__()
     assert not results.exists()
     with Workspace(results, cache) as workspace, workspace.replacing() as folder:
@@ -75,23 +75,24 @@ def test_what_a_killed_command_left_is_removed(tmp_path):
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EDQUOT])
 def test_results_are_replaced_all_or_none(number, tmp_path):
+    def fails_half_way(workspace: Workspace) -> None:
+        with workspace.replacing() as folder:
+            (folder / "table.md").write_text("new")
+            raise OSError(number, "it is full")
+
     results = tmp_path / "results"
     results.mkdir()
     (results / "table.md").write_text("old")
     with Workspace(results, tmp_path / "cache") as workspace:
-        with (
-            pytest.raises(StorageError, match=r"cannot write to .*results: .*; finished runs are kept"),
-            workspace.replacing() as folder,
-        ):
-            (folder / "table.md").write_text("new")
-            raise OSError(number, "it is full")
+        with pytest.raises(StorageError, match=r"cannot write to .*results: .*; finished runs are kept"):
+            fails_half_way(workspace)
         assert (results / "table.md").read_text() == "old"
     assert names(results) == ["table.md"]
 
 
 def test_a_file_in_the_place_of_the_folder_is_said(tmp_path):
     (tmp_path / "results").write_text("a file")
-    with pytest.raises(StorageError, match="cannot write to .*results: .*; give another folder with --output"):
+    with pytest.raises(StorageError, match=r"cannot write to .*results: .*; give another folder with --output"):
         Workspace(tmp_path / "results", tmp_path / "cache").__enter__()
 
 
@@ -108,7 +109,7 @@ def test_too_little_room_is_said_before_anything_runs(small_disk, tmp_path):
 def test_a_read_only_disk_is_said(small_disk, tmp_path):
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     for folders in ((small_disk / "results", tmp_path / "cache"), (tmp_path / "results", small_disk / "cache")):
-        with pytest.raises(StorageError, match="cannot write to .*: Read-only file system; "):
+        with pytest.raises(StorageError, match=r"cannot write to .*: Read-only file system; "):
             Workspace(*folders).__enter__()
     assert names(small_disk) == []
     assert not (tmp_path / "results").exists()
