@@ -19,7 +19,7 @@ import pytest
 from benchmark_utils.report.rows import KEY
 
 KILLS = int(os.environ.get("FIBERBNN_KILLS", "3"))
-TIMES = ["map_s", "fit_s", "predict_s", "peak_mib", "peak_rise_mib"]
+DIFFER = ["map_s", "fit_s", "predict_s", "peak_mib", "peak_rise_mib", "timing", "commit"]
 PATIENCE_S = 300
 
 
@@ -96,6 +96,7 @@ def test_a_command_that_is_killed_again_and_again_ends_with_the_rows_of_one_that
             log.append(("ended", process.returncode))
             assert process.returncode == 0, (tiny.folder / "said.txt").read_text()
             tiny.forget()
+            undisturbed *= 0.8  # the machine has become faster
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
@@ -109,5 +110,5 @@ def test_a_command_that_is_killed_again_and_again_ends_with_the_rows_of_one_that
     assert_whole(tiny)
     rows = pd.read_parquet(tiny.output / "rows.parquet")
     assert not rows.duplicated(KEY).any()
-    pd.testing.assert_frame_equal(rows.drop(columns=[*TIMES, "timing"]), expected.drop(columns=[*TIMES, "timing"]))
+    pd.testing.assert_frame_equal(rows.drop(columns=DIFFER), expected.drop(columns=DIFFER))
     assert tiny.left_over() == []
