@@ -22,6 +22,7 @@ from .mode import Mode, ModeSettings, energy_of, fit_mode, gradients_on, network
 from .network import Network
 from .pooled import shares_of_modes
 from .predictor import Predictor, positive
+from .saved_checks import damage_named, seed_from
 from .schedule import WalkSchedule
 from .streams import seed_of_mode
 from .subset import Subset
@@ -267,18 +268,19 @@ class MetricBNN(Predictor):
 
         Raises:
             FileNotFoundError: if there is no such file.
-            ValueError: if the file is truncated, of a newer format, or of another architecture or subset.
+            ValueError: if the file is truncated, damaged, of a newer format, or of another architecture or subset.
         """
         tensors, settings = saved.load(path, Network(model, subset=subset))
-        models = saved.models_from(tensors, model, len(settings["modes"]))
-        posterior = cls(
-            models, from_dict(settings["likelihood"]), subset=subset, batch_norm=settings["batch_norm"],
-            mode_weights=settings["mode_weights"], prior_precision=settings["prior_precision"],
-            temperature=settings["temperature"], **saved.settings_from(settings),
-        )  # fmt: skip
-        posterior.seed = settings["seed"]
-        latents = saved.latents_from(tensors, settings["modes"])
-        posterior.modes = tuple(map(Mode, posterior.networks, latents))
-        posterior._statistics = saved.statistics_from(tensors)
-        posterior._diagnostics = Diagnostics.from_dict(settings["diagnostics"])
+        with damage_named(path):
+            models = saved.models_from(tensors, model, len(settings["modes"]))
+            posterior = cls(
+                models, from_dict(settings["likelihood"]), subset=subset, batch_norm=settings["batch_norm"],
+                mode_weights=settings["mode_weights"], prior_precision=settings["prior_precision"],
+                temperature=settings["temperature"], **saved.settings_from(settings),
+            )  # fmt: skip
+            posterior.seed = seed_from(settings)
+            latents = saved.latents_from(tensors, settings["modes"], posterior.network.n_params)
+            posterior.modes = tuple(map(Mode, posterior.networks, latents))
+            posterior._statistics = saved.statistics_from(tensors)
+            posterior._diagnostics = Diagnostics.from_dict(settings["diagnostics"])
         return posterior

@@ -20,6 +20,7 @@ from .latent import LatentPosterior, LatentSettings
 from .mode import Mode, ModeSettings
 from .network import Network
 from .predictive import Statistics
+from .saved_checks import check_shapes, damage_named
 from .schedule import WalkSchedule
 from .walk_state import WalkSettings
 
@@ -68,7 +69,8 @@ def load(path: str | os.PathLike[str], network: Network) -> tuple[dict[str, Tens
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the file is truncated, not a saved posterior, of a newer format, or of another architecture.
+        ValueError: if the file is truncated, damaged, not a saved posterior, of a newer format, or of another
+            architecture.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no saved posterior at {path}")
@@ -82,7 +84,10 @@ def load(path: str | os.PathLike[str], network: Network) -> tuple[dict[str, Tens
         raise ValueError(f"{path} is truncated or not a safetensors file: {error}") from error
     if metadata.get("format") != FORMAT:
         raise ValueError(f"{path} is a safetensors file, but not a saved posterior of fiberbnn")
-    version = int(metadata["version"])
+    said = metadata.get("version", "")
+    if not (said.isascii() and said.isdecimal() and len(said) < 10):
+        raise ValueError(f"{path} is damaged: its format version is {said[:20]!r}")
+    version = int(said)
     if version < VERSION:
         raise ValueError(
             f"{path} has format version {version} of an early fiberbnn, which is no longer read: fit again"
@@ -91,14 +96,19 @@ def load(path: str | os.PathLike[str], network: Network) -> tuple[dict[str, Tens
         raise ValueError(
             f"{path} has format version {version}, this fiberbnn reads up to {VERSION}: upgrade fiberbnn to load it"
         )
-    if metadata["fingerprint"] != fingerprint(network):
+    if metadata.get("fingerprint") != fingerprint(network):
         raise ValueError(
             f"{path} was saved for a model of another architecture: pass the model that it was fitted to "
             f"(this one has {network.n_params} weights that are walked), with the subset of it, if there was one"
         )
+    with damage_named(path):
+        for name, tensor in tensors.items():
+            if tensor.is_floating_point() and not tensor.isfinite().all():
+                raise ValueError(f"{name} holds NaN or infinite values")
+        settings = json.loads(metadata["settings"])
     like = network.weights
     moved = {name: t.to(like) if t.is_floating_point() else t.to(like.device) for name, t in tensors.items()}
-    return moved, json.loads(metadata["settings"])
+    return moved, settings
 
 
 def tensors_of(modes: Sequence[Mode], statistics: Statistics) -> dict[str, Tensor]:
@@ -159,15 +169,27 @@ def settings_from(saved: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def latents_from(tensors: dict[str, Tensor], settings: Sequence[dict[str, float]]) -> list[LatentPosterior]:
-    """Return the latent posteriors of the modes of `tensors_of`, given the `latent_settings` of each."""
-    return [latent_from(part(tensors, f"mode{m}."), one) for m, one in enumerate(settings)]
+def latents_from(
+    tensors: dict[str, Tensor], settings: Sequence[dict[str, float]], n_params: int
+) -> list[LatentPosterior]:
+    """Return the latent posteriors of the modes of `tensors_of`, given the `latent_settings` of each.
+
+    Raises:
+        ValueError: if they are not over `n_params` weights, or their parts do not fit together.
+    """
+    return [latent_from(part(tensors, f"mode{m}."), one, n_params) for m, one in enumerate(settings)]
 
 
-def latent_from(tensors: dict[str, Tensor], settings: dict[str, float]) -> LatentPosterior:
-    """Return the latent posterior of `latent_tensors` and `latent_settings`."""
+def latent_from(tensors: dict[str, Tensor], settings: dict[str, float], n_params: int) -> LatentPosterior:
+    """Return the latent posterior of `latent_tensors` and `latent_settings`.
+
+    Raises:
+        ValueError: if it is not over `n_params` weights, its parts do not fit together, or a setting is out of bounds.
+    """
     basis = Basis(**part(tensors, "basis."))
     density = LatentDensity(**part(tensors, "density."), bandwidth=settings["bandwidth"], stretch=settings["stretch"])
+    # Before the autoencoder is made: sizes that are no tensor's could ask for any memory.
+    check_shapes(basis, density, tensors["autoencoder.encoder.inner.weight"], settings["hidden"], n_params)
     autoencoder = Autoencoder(basis.deviations, len(density.mean), int(settings["hidden"]))
     autoencoder.load_state_dict(part(tensors, "autoencoder."))
     return LatentPosterior(basis, autoencoder.requires_grad_(False), density)

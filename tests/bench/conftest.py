@@ -133,11 +133,15 @@ class TinyBenchmark:
         """Throw away what is finished."""
         shutil.rmtree(self.folder / "__cache__")
 
+    def command(self, *arguments: str) -> list[str]:
+        """Return what Python is given to run it."""
+        folders = ["--bench", str(self.folder), "--output", str(self.output)]
+        return [str(BENCH / "run.py"), str(self.config), *folders, *arguments]
+
     def run(self, *arguments: str) -> int:
         """Run it in a process of its own, as its users do; return the exit code, keep what it said."""
-        command = [str(BENCH / "run.py"), str(self.config), "--bench", str(self.folder), "--output", str(self.output)]
         done = subprocess.run(
-            [sys.executable, *command, *arguments], capture_output=True, text=True, timeout=300, check=False,
+            [sys.executable, *self.command(*arguments)], capture_output=True, text=True, timeout=300, check=False,
             env=os.environ | {"COLUMNS": "200"},
         )  # fmt: skip
         self.printed, self.said = done.stdout, done.stderr

@@ -1,8 +1,20 @@
 """Runs shared among workers of dask and submitit: the rows of a serial run, whatever dies on the way."""
 
+import os
+import sys
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
+from benchmark_utils.provenance import TIMING, timing
+from benchmark_utils.report import dask_workers
+from benchmark_utils.report.configuration import read_parallel
+from benchmark_utils.report.parallel import workers
+from benchmark_utils.report.refusals import ConfigurationError
+from tests.bench.slurm_stand_in import install
+
+CONFIGS = Path(__file__).resolve().parents[2] / "bench" / "configs"
 TIMES = ["timing", "map_s", "fit_s", "predict_s", "peak_mib", "peak_rise_mib"]
 
 DASK = "backend: dask\nn_jobs: 2\n"
@@ -89,3 +101,75 @@ def test_a_dask_worker_that_is_killed_costs_no_finished_run_and_its_own_is_run_a
     assert len(tiny.executions()) == len(set(tiny.executions())) == 4
     assert "Traceback" not in tiny.said
     assert tiny.left_over() == []
+
+
+@pytest.mark.slow
+def test_submitit_sends_a_job_for_each_run(tiny, tmp_path, monkeypatch):
+    install(tmp_path / "slurm")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'slurm'}{os.pathsep}{os.environ['PATH']}")
+    tiny.add_noisy()
+    assert tiny.run("--parallel-config", str(CONFIGS / "slurm.yml")) == 0
+    rows = pd.read_parquet(tiny.output / "rows.parquet")
+    assert list(rows["status"]) == ["done", "done"]
+    assert set(rows["timing"]) == {"shared: submitit"}
+    assert len(tiny.executions()) == 2
+    script = (tmp_path / "slurm" / "script.sh").read_text()
+    for line in ("time=02:00:00", "partition=cpu", "account=my-account", "cpus-per-task=1", "mem=8GB", "array=0-1%2"):
+        assert f"#SBATCH --{line}\n" in script
+    assert tiny.left_over() == []
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("backend: submitit\nslurm_tim: x", "submitit: Unknown argument 'tim' for executor 'slurm'"),
+        ("backend: dask\ndask_address: tcp://127.0.0.1:9", "no dask cluster with a worker at tcp://127.0.0.1:9"),
+        ("backend: dask\ndask_scheduler_file: nowhere.json", "no dask cluster with a worker at nowhere.json"),
+        ("backend: dask\ndask_adress: x", "unknown option 'dask_adress'; for dask there are"),
+    ],
+)
+def test_workers_that_cannot_be_had_are_said(text, said, tmp_path, monkeypatch):
+    monkeypatch.setenv(TIMING, "")
+    monkeypatch.setattr(dask_workers, "CONNECT_S", 0.5)
+    (tmp_path / "p.yml").write_text(text)
+    with pytest.raises(ConfigurationError, match=said):
+        workers(read_parallel(tmp_path / "p.yml"), tmp_path, {}).__enter__()
+
+
+def test_a_back_end_that_is_not_installed_is_said(tmp_path, monkeypatch):
+    monkeypatch.setenv(TIMING, "")
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    with pytest.raises(ConfigurationError, match="the back end submitit needs packages: pip install submitit"):
+        workers({"backend": "submitit"}, tmp_path, {}).__enter__()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({}, "one process"),
+        ({"n_jobs": 1}, "one process"),
+        ({"backend": "loky", "n_jobs": 3}, "shared: loky, 3 workers"),
+    ],
+)
+def test_rows_say_beside_what_they_were_timed(options, said, tmp_path, monkeypatch):
+    monkeypatch.delenv(TIMING, raising=False)
+    assert timing() == "not recorded"
+    monkeypatch.setenv(TIMING, "")
+    with workers(options, tmp_path, {}):
+        assert timing() == said
+
+
+def test_parallel_configurations_are_no_benchmark_configurations(capsys):
+    from run import parse
+
+    with pytest.raises(SystemExit):
+        parse(["--help"])
+    said = capsys.readouterr().out
+    assert "one of images, quick" in said
+    assert ", dask" not in said
+    assert ", slurm" not in said
+    assert parse(["quick", "--parallel-config", str(CONFIGS / "dask.yml")]).parallel_config == CONFIGS / "dask.yml"
+    for wrong in (["--parallel-config", "nowhere.yml"], ["--jobs", "0"], ["--jobs", "two"]):
+        with pytest.raises(SystemExit) as ended:
+            parse(wrong)
+        assert ended.value.code == 2

@@ -71,11 +71,12 @@ def read_configuration(path: Path) -> dict[str, Any]:
     Raises:
         ConfigurationError: if an option is unknown, or its value has another form than benchopt's.
     """
-    options = {name: value for name, value in read_yaml(path).items() if value is not None}
-    if "backend" in options:
+    given = read_yaml(path)
+    if "backend" in given:
         raise ConfigurationError(f"{path} says how runs are shared among workers: give it with --parallel-config")
-    if unknown := [name for name in options if name not in OPTIONS]:
+    if unknown := [name for name in given if name not in OPTIONS]:
         raise ConfigurationError(f"{path}: unknown option {unknown[0]!r}; there are {', '.join(OPTIONS)}")
+    options = {name: value for name, value in given.items() if value is not None}
     if options.get("no-timeout", True) is not True:
         raise ConfigurationError(f"{path}: no-timeout can only be true: a run is given the time that it takes")
     parallel = options.get("parallel-config", {})

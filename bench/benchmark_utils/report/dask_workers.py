@@ -133,6 +133,8 @@ def _configuration(client: Client, options: dict[str, Any]) -> dict[str, Any]:
 def _reached(where: dict[str, str]) -> Iterator[Client]:
     """A client of a cluster that runs already and has a worker."""
     try:
+        if "scheduler_file" in where:  # Client would wait for it for ever
+            where = {"scheduler_file": str(Path(where["scheduler_file"]).resolve(strict=True))}
         client = Client(**where, timeout=CONNECT_S)
         client.wait_for_workers(1, timeout=CONNECT_S)
     except (OSError, ValueError) as error:  # a TimeoutError is an OSError

@@ -13,3 +13,7 @@ class ConfigurationError(Refusal, ValueError):
 
 class StorageError(Refusal, OSError):
     """Results or finished runs cannot be written."""
+
+
+class RowsError(Refusal, ValueError):
+    """A file is not one of rows."""
