@@ -99,7 +99,7 @@ class Plot(BasePlot):
 
     name = "Depth"
     type = "image"
-    options = {}
+    options: dict[str, list] = {}
 
     def plot(self, df: pd.DataFrame) -> list[dict]:
         """Return the picture, or none without tasks of several depths."""

@@ -60,11 +60,12 @@ def _sets(methods: Mapping[str, Curves]) -> list[str]:
 def _panel(axis: Axes, name: str, methods: Mapping[str, Curves], known: list[str]) -> None:
     """Draw one set."""
     axis.plot([0, 1], [0, 1], color="0.6", linestyle="--", linewidth=0.7)
-    drawn = []
+    drawn: list[tuple[float, Line2D]] = []
     for label, curves in methods.items():
         if f"roc/{name}" in curves:
             value = float(curves[f"auroc/{name}"])
-            drawn.append((value, *axis.plot(*curves[f"roc/{name}"], color=colour(method_of(label), known), lw=1.1)))
+            (line,) = axis.plot(*curves[f"roc/{name}"], color=colour(method_of(label), known), lw=1.1)
+            drawn.append((value, line))
     # Best first; the colours say which method, and the space under a ROC curve is free.
     drawn.sort(key=lambda pair: -pair[0])
     axis.legend(

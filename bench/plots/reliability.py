@@ -10,6 +10,7 @@ import pandas as pd
 from benchopt import BasePlot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from benchmark_utils.report.figures import as_image, method_of, panels_from_frame
 from benchmark_utils.report.style import FIGURE, MAIN_METHODS, colour, set_heading
@@ -30,10 +31,9 @@ def draw(panels: Mapping[str, Mapping[str, Bins]]) -> Figure:
     with plt.rc_context(FIGURE):
         figure, axes = plt.subplots(
             2 * len(panels), n_columns, figsize=(1.75 * n_columns + 0.7, 2.75 * len(panels) + 0.6),
-            squeeze=False, sharex=True, sharey="row", layout="constrained",
+            squeeze=False, sharex=True, sharey="row", layout=ConstrainedLayoutEngine(hspace=0.03, h_pad=0.03),
             gridspec_kw={"height_ratios": [3, 1] * len(panels)},
         )  # fmt: skip
-        figure.get_layout_engine().set(hspace=0.03, h_pad=0.03)
         for line, (task, methods) in enumerate(panels.items()):
             above, below = axes[2 * line], axes[2 * line + 1]
             for upper, lower, (label, bins) in zip(above, below, methods.items(), strict=False):
