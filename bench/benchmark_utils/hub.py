@@ -6,17 +6,12 @@ three are Hugging Face's own variables. Nothing here runs code from the hub: its
 
 from __future__ import annotations
 
-import threading
-import urllib.error
-import urllib.request
 from dataclasses import dataclass
-from functools import lru_cache
 
 from datasets import Dataset
 
-from benchmark_utils.sources import MissingDataError
-
-PATIENCE_S = 3.0  # how long a hub may take to answer at all
+from benchmark_utils.content import MissingDataError
+from benchmark_utils.reachable import why_unreachable
 
 
 @dataclass(frozen=True)
@@ -44,7 +39,7 @@ def from_hub(hub: HubSet, part: str) -> Dataset:
     """
     import datasets
 
-    if (why := unreachable()) is not None:
+    if (why := why_unreachable(datasets.config.HF_ENDPOINT)) is not None:
         raise MissingDataError(f"{hub.repository} is not at hand: {why}")
     try:
         # By file, since a configuration would bring all its parts: SVHN's "extra" alone is a gigabyte. Its own
@@ -61,31 +56,3 @@ def from_hub(hub: HubSet, part: str) -> Dataset:
         raise MissingDataError(f"{hub.repository} did not come from the hub: {lines[0][:200]}") from error
     found = found.select_columns([hub.image, hub.label]).cast_column(hub.image, datasets.Image(decode=False))
     return found.rename_columns({a: b for a, b in ((hub.image, "image"), (hub.label, "label")) if a != b})
-
-
-@lru_cache
-def unreachable() -> str | None:
-    """Return why the hub cannot be asked, in words, or None; asked once a process.
-
-    Hugging Face's client tries for half a minute before it gives up, for each file: so one short question first.
-    """
-    from datasets import config
-
-    if config.HF_HUB_OFFLINE:
-        return "the hub is switched off by HF_HUB_OFFLINE"
-    answer: list[str | None] = [f"no answer from {config.HF_ENDPOINT} within {PATIENCE_S:g} s"]
-
-    def ask() -> None:
-        try:
-            with urllib.request.urlopen(config.HF_ENDPOINT, timeout=PATIENCE_S):
-                answer[0] = None
-        except urllib.error.HTTPError:
-            answer[0] = None  # an error, but an answer
-        except (OSError, ValueError) as error:
-            answer[0] = f"{config.HF_ENDPOINT} cannot be reached ({getattr(error, 'reason', error)})"
-
-    # In a thread of its own, since looking up a name has no time limit.
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(PATIENCE_S + 0.5)
-    return answer[0]

@@ -51,6 +51,8 @@ def from_official(table: OfficialTable) -> Dataset:
     columns = read_csv(table.urls, (*table.inputs, table.target), table.separator, header=table.header)
     rows = [row for row in zip(*columns, strict=True) if table.missing not in row[:-1]]
     targets, where = [row[-1] for row in rows], table.urls[0]
+    if not rows:
+        raise MissingDataError(f"{where} could not be read as CSV: it has no rows")
     try:
         x = np.array([[float(value) for value in row[:-1]] for row in rows])
         if not table.labels:

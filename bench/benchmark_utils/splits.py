@@ -42,9 +42,9 @@ def split_around(
 
 def location_and_scale(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and standard deviation of each column of [N, D], both [D]; a constant column has scale 1."""
-    mean, scale = values.mean(axis=0), values.std(axis=0)
-    # np.ptp, not scale > 0: the standard deviation of equal numbers need not round to zero.
-    return mean, np.where(np.ptp(values, axis=0) > 0, scale, 1.0)
+    # np.ptp, not a scale of zero: neither the deviation nor the mean of equal numbers need be exact.
+    constant = np.ptp(values, axis=0) == 0
+    return np.where(constant, values[0], values.mean(axis=0)), np.where(constant, 1.0, values.std(axis=0))
 
 
 def standardise(x_train: np.ndarray, x_test: np.ndarray) -> tuple[Tensor, Tensor]:

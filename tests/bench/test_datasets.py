@@ -6,7 +6,7 @@ import datasets as hugging_face
 import pytest
 from benchopt.benchmark import Benchmark
 
-from benchmark_utils import hub, image_sources
+from benchmark_utils import image_sources, reachable
 from benchmark_utils.image_tasks import IMAGE_TASKS
 from benchmark_utils.task import MissingTask, Task
 from benchmark_utils.tasks import TASKS
@@ -35,10 +35,10 @@ def test_a_dataset_gives_its_own_task_at_its_seed(
     monkeypatch.delenv("FIBERBNN_DATA", raising=False)
     monkeypatch.setattr(image_sources, "CACHE", tmp_path)
     monkeypatch.setattr(hugging_face.config, "HF_HUB_OFFLINE", True)
-    hub.unreachable.cache_clear()
+    reachable.no_answer.cache_clear()
     dataset = datasets[name].get_instance(seed=4)
     data = dataset.get_data()
     assert list(data) == ["task"]
     assert (data["task"].name, data["task"].seed) == (name, 4)
     assert isinstance(data["task"], Task if name in AT_HAND else MissingTask)
-    hub.unreachable.cache_clear()
+    reachable.no_answer.cache_clear()

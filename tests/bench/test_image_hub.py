@@ -24,7 +24,7 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, Image
 from PIL import Image as Picture
 
-from benchmark_utils import hub, image_sets, image_sources
+from benchmark_utils import hub, image_sets, image_sources, reachable
 from benchmark_utils.image_sources import content_hash, find_images, why_absent
 from benchmark_utils.sources import MissingDataError
 
@@ -117,9 +117,9 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in ("FIBERBNN_DATA", "HF_HUB_OFFLINE", "http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
-    hub.unreachable.cache_clear()
+    reachable.no_answer.cache_clear()
     yield
-    hub.unreachable.cache_clear()
+    reachable.no_answer.cache_clear()
 
 
 def publish(root: Path, where: hub.HubSet, parts: dict[str, np.ndarray], labels: list[int]) -> None:
@@ -204,13 +204,13 @@ def test_a_hub_that_cannot_be_reached_is_a_quick_answer_in_words(monkeypatch: py
 
 
 def test_a_hub_that_does_not_answer_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(reachable, "PATIENCE_S", 0.2)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         monkeypatch.setattr(datasets.config, "HF_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
         start = time.perf_counter()
-        assert "timed out" in str(hub.unreachable())
+        assert "timed out" in str(reachable.why_unreachable(datasets.config.HF_ENDPOINT))
         assert time.perf_counter() - start < 2.0
 
 
@@ -224,4 +224,4 @@ def test_a_hub_that_answers_with_an_error_is_there(
     server: ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(datasets.config, "HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
-    assert hub.unreachable() is None
+    assert reachable.why_unreachable(datasets.config.HF_ENDPOINT) is None

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmark_utils import hub, image_sets, image_sources, image_tasks
+from benchmark_utils import image_sets, image_sources, image_tasks, reachable
 from benchmark_utils.image_sources import ImageContent, ImageOrigin
 from benchmark_utils.image_tasks import IMAGE_TASKS, NOT_RECORDED, joined, load_image_task, scale_of, split_images
 from benchmark_utils.networks import ARCHITECTURES
@@ -29,9 +29,9 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No folder, and a hub that is switched off."""
     monkeypatch.delenv("FIBERBNN_DATA", raising=False)
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
-    hub.unreachable.cache_clear()
+    reachable.no_answer.cache_clear()
     yield
-    hub.unreachable.cache_clear()
+    reachable.no_answer.cache_clear()
 
 
 @pytest.fixture(scope="module")

@@ -3,14 +3,18 @@
 import dataclasses
 import os
 
+import datasets
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from benchmark_utils import tasks
-from benchmark_utils.sources import to_dataset
+from benchmark_utils.content import to_dataset
+from benchmark_utils.image_tasks import IMAGE_TASKS
+from benchmark_utils.splits import split_around, split_gap, split_rows, standardise
 from benchmark_utils.task import MissingTask, Task
-from benchmark_utils.tasks import TASKS, benchopt_data, load_task, split_gap, split_rows, standardise
+from benchmark_utils.tasks import TASKS, benchopt_data, known_tasks, load_task
 
 FOLDER = os.environ.get("FIBERBNN_DATA", "")
 needs_folder = pytest.mark.skipif(not FOLDER, reason="FIBERBNN_DATA is not set")
@@ -19,7 +23,9 @@ AT_HAND = ["gap-1-15-1", "gap-1-10-10-1", "banana", "breast", "vehicle"]
 
 @pytest.fixture(autouse=True)
 def no_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the folder nor a network, unless a test sets the folder."""
     monkeypatch.delenv("FIBERBNN_DATA", raising=False)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
 
 
 @pytest.mark.parametrize(
@@ -79,20 +85,85 @@ def test_a_machine_with_the_folder_and_one_without_get_the_same_arrays(
 
 @needs_folder
 @pytest.mark.parametrize(
-    ("name", "n_train", "n_test", "widths"),
-    [("australian", 483, 207, (14, 50, 2)), ("ionosphere", 246, 105, (34, 50, 2))],
+    ("name", "n_train", "n_test", "widths", "constant"),
+    [
+        ("australian", 483, 207, (14, 50, 2), []),
+        ("ionosphere", 246, 105, (34, 50, 2), [1]),
+        ("glass", 150, 64, (9, 50, 6), []),
+        ("waveform", 3500, 1500, (21, 50, 3), []),
+        ("boston-housing", 455, 51, (13, 50, 1), []),
+        ("concrete", 927, 103, (8, 50, 1), []),
+        ("energy", 691, 77, (8, 50, 1), []),
+        ("kin8nm", 7373, 819, (8, 50, 1), []),
+        ("naval-propulsion-plant", 10741, 1193, (16, 50, 1), [8, 11]),
+        ("power-plant", 8611, 957, (4, 50, 1), []),
+        ("protein-tertiary-structure", 41157, 4573, (9, 50, 1), []),
+        ("wine-quality-red", 1439, 160, (11, 50, 1), []),
+        ("yacht", 277, 31, (6, 50, 1), []),
+        ("snelson-1-32-32-32-1", 133, 67, (1, 32, 32, 32, 1), []),
+        ("depth-3", 927, 103, (8, 20, 20, 20, 1), []),
+    ],
 )
-def test_tasks_of_the_folder_alone(
-    name: str, n_train: int, n_test: int, widths: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+def test_tasks_of_the_folder(
+    name: str,
+    n_train: int,
+    n_test: int,
+    widths: tuple[int, ...],
+    constant: list[int],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("FIBERBNN_DATA", FOLDER)
     task = load_task(name, 0)
     assert task.content_matches
     assert (len(task.x_train), len(task.x_test), task.widths) == (n_train, n_test, widths)
-    # Ionosphere's second column is zero throughout.
-    constant = (task.x_train == 0).all(0).nonzero().flatten().tolist()
-    assert constant == ([1] if name == "ionosphere" else [])
+    # Constant columns are kept, and only centred.
+    assert (task.x_train == 0).all(0).nonzero().flatten().tolist() == constant
     assert bool(task.x_test.isfinite().all())
+    if task.kind == "regression":
+        assert abs(float(task.y_train.double().mean())) < 1e-5
+        assert float(task.y_train.double().std(correction=0)) == pytest.approx(1, abs=1e-5)
+
+
+@needs_folder
+def test_a_published_split_is_the_published_one_and_gives_targets_back_in_their_units(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("FIBERBNN_DATA", FOLDER)
+    table = pd.read_parquet(f"{FOLDER}/uci_regression/yacht/data.parquet")
+    splits = pd.read_parquet(f"{FOLDER}/uci_regression/yacht/splits.parquet")
+    for number in (0, 19):
+        task = load_task("yacht", number)
+        for part, y in (("train", task.y_train), ("test", task.y_test)):
+            rows = splits[(splits.split == number) & (splits.part == part)].row
+            original = task.y_units.original(y.double())[:, 0].sort().values
+            np.testing.assert_allclose(original, np.sort(table.y[rows]), atol=1e-5)
+    with pytest.raises(ValueError, match="yacht has 20 published splits: the seed must be one of 0 to 19"):
+        load_task("yacht", 20)
+    with pytest.raises(ValueError, match="5 published splits"):
+        load_task("protein-tertiary-structure", 5)
+
+
+@needs_folder
+@pytest.mark.parametrize("seed", range(2))
+def test_snelson_is_held_out_in_its_gap_and_a_little_elsewhere(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FIBERBNN_DATA", FOLDER)
+    task = load_task("snelson-1-15-1", seed)
+    x_train, x_test = (task.x_units.original(x.double()) for x in (task.x_train, task.x_test))
+    assert not ((x_train > 1.5) & (x_train < 3)).any()
+    assert ((x_test > 1.5) & (x_test < 3)).sum() == 52
+    assert len(x_test) == 52 + 15
+    assert task.x_units.original(torch.tensor(task.gap_middle)).item() == pytest.approx(2.25)
+    assert task.noise_std * task.y_units.scale == pytest.approx(0.28)
+    line = task.x_units.original(task.x_plot)
+    assert (float(line.min()), float(line.max())) == pytest.approx((-3, 10), abs=1e-5)
+
+
+def test_rows_around_a_gap_are_divided_by_the_seed() -> None:
+    x = np.linspace(0, 6, 61)
+    train, test = split_around(x, (1.5, 3.0), 0, 0.1)
+    assert sorted([*train, *test]) == list(range(61))
+    assert set(np.flatnonzero((x > 1.5) & (x < 3))) < set(test)
+    assert not np.array_equal(test, split_around(x, (1.5, 3.0), 1, 0.1)[1])
 
 
 def test_gap_tasks_differ_only_in_the_network() -> None:
@@ -183,6 +254,21 @@ def test_an_unknown_name_and_a_bad_seed_are_refused() -> None:
         load_task("moon", 0)
     with pytest.raises(ValueError, match="seed must not be negative"):
         load_task("banana", -1)
+
+
+def test_every_task_is_known_with_its_hash_and_its_seeds() -> None:
+    known = known_tasks()
+    assert set(known) == {*TASKS, *IMAGE_TASKS}
+    assert {name: task.n_seeds for name, task in known.items() if task.n_seeds is not None} == {
+        "boston-housing": 20, "concrete": 20, "energy": 20, "kin8nm": 20, "naval-propulsion-plant": 20,
+        "power-plant": 20, "protein-tertiary-structure": 5, "wine-quality-red": 20, "yacht": 20,
+        **{f"depth-{depth}": 20 for depth in range(1, 9)},
+    }  # fmt: skip
+    # Of CIFAR-10 without loss no whole copy was at hand.
+    assert [name for name, task in known.items() if task.sha256 is None] == ["cifar10"]
+    for name in AT_HAND:
+        assert load_task(name, 0).expected_sha256 == known[name].sha256
+    assert all(task.licence and task.citation for task in known.values())
 
 
 def test_likelihood_is_that_of_the_task() -> None:
