@@ -37,7 +37,7 @@ def test_a_surface_with_bumps_has_the_geodesics_of_scipy():
         xy = -4 * np.cos(x) * np.sin(2 * y)
         return np.array([dx, dy, *(-slope * (xx * dx**2 + 2 * xy * dx * dy + yy * dy**2) / (1 + slope @ slope))])
 
-    for rtol, error in ((1e-3, 3e-2), (1e-8, 1e-6)):
+    for rtol, error in ((1e-3, 3e-2), (1e-6, 1e-3)):
         found = exponential_map(bumps, START, VELOCITIES, rtol=rtol, atol=rtol / 1000)
         for end, velocity, first in zip(found.ends, found.velocities, VELOCITIES, strict=True):
             state = np.concatenate([START, first])
@@ -58,9 +58,10 @@ def test_speed_is_kept():
 
 @pytest.mark.parametrize("curvature", [0.5, 5.0, 100.0])
 def test_on_a_parabola_a_geodesic_runs_the_length_of_its_velocity(curvature):
-    found = exponential_map(lambda w: curvature * w, torch.zeros(1).double(), torch.tensor([[1.5]]).double())
+    velocity = torch.tensor([[1.5]]).double()
+    found = exponential_map(lambda w: curvature * w, torch.zeros(1).double(), velocity, rtol=1e-6)
     slope = curvature * float(found.ends)
-    assert (slope * math.sqrt(1 + slope**2) + math.asinh(slope)) / (2 * curvature) == pytest.approx(1.5, rel=2e-3)
+    assert (slope * math.sqrt(1 + slope**2) + math.asinh(slope)) / (2 * curvature) == pytest.approx(1.5, rel=2e-4)
 
 
 def test_what_does_not_end_is_an_error_with_the_way_out():

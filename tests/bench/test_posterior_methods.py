@@ -27,10 +27,10 @@ def linear_task() -> tuple[Task, MapFit]:
 def test_vi_of_a_linear_model_is_the_best_diagonal_gaussian():
     task, map_fit = linear_task()
     mean, covariance = linear_posterior(task)
-    result = run(solver := make_solver("vi"), task, map_fit)
-    assert result["cost"]["grad_evals"] == 2000 * 8
+    result = run(solver := make_solver("vi", n_steps=1000), task, map_fit)
+    assert result["cost"]["grad_evals"] == 1000 * 8
     best_sd = covariance.inverse().diag().rsqrt()
-    assert ((solver.mean - mean).abs() < 0.05 * best_sd).all()
+    assert ((solver.mean - mean).abs() < 0.1 * best_sd).all()
     assert ((solver.sd / best_sd - 1).abs() < 0.03).all()
     # That is less than the marginal deviation.
     assert float((best_sd / covariance.diag().sqrt()).min()) < 0.85
@@ -66,11 +66,11 @@ def test_sghmc_of_a_linear_model_has_the_moments_of_the_posterior():
 
 def test_sghmc_takes_shorter_steps_where_it_diverges():
     task, map_fit = linear_task()
-    # With a step of twice the friction over the curvature the Euler steps are unstable, with a quarter of it not.
-    result = run(make_solver("sghmc", excess=2.0, n_chains=3, n_steps=4000, n_samples=30), task, map_fit)
+    # Longer than the friction over the curvature, Euler steps are unstable.
+    result = run(make_solver("sghmc", excess=4.0, n_chains=3, n_steps=1000, n_samples=30), task, map_fit)
     assert result["info"]["halvings"] >= 1
     assert result["sample_weights"](30).isfinite().all()
-    assert result["cost"]["grad_evals"] > 3 * 4000 + 64
+    assert result["cost"]["grad_evals"] > 3 * 1000 + 64
 
 
 def test_minibatches_are_charged_for_their_share_of_the_data():
@@ -107,13 +107,13 @@ def test_geodesics_of_a_linear_model_run_the_length_of_its_draws():
     map_fit = fit_map(
         task.make_model(), task.x_train, task.y_train, task.likelihood(), prior_precision=task.prior_precision
     )
-    solver = make_solver("riemannian_laplace", structure="full", n_samples=5)
+    solver = make_solver("riemannian_laplace", structure="full", n_samples=3)
     result = run(solver, task, map_fit)
     evaluations = solver.geodesics.evaluations
-    assert result["cost"] == {"grad_evals": 5 * evaluations, "hvp_evals": 5 * evaluations + 4}
+    assert result["cost"] == {"grad_evals": 3 * evaluations, "hvp_evals": 3 * evaluations + 4}
     gradient, start = solver.surface()
     curvatures, directions = torch.linalg.eigh(linear_posterior(task)[1].inverse())
-    ends = exponential_map(gradient, start, directions.T.contiguous(), rtol=1e-5).ends - start
+    ends = exponential_map(gradient, start, directions.T.contiguous(), rtol=1e-4).ends - start
     reach = (ends * directions.T).sum(1)
     # Along an eigenvector of a quadratic a geodesic is straight, and as long on the surface as its velocity. The MAP's
     # remaining gradient bends it a little.
