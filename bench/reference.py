@@ -208,7 +208,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, default=FOLDER, help="folder (default: results/reference)")
     options = parser.parse_args(arguments)
     if unknown := set(options.tasks) - set(TASKS):
-        parser.error(f"no task {', '.join(sorted(unknown))}; there are {known}")
+        parser.error(f"no task {', '.join(sorted(unknown))}; there are {', '.join(TASKS)}")
     torch.set_num_threads(1)
     console, references, refused = Console(), [], False
     columns = (
