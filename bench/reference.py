@@ -199,9 +199,8 @@ def show(console: Console, references: list[Reference]) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Make what is missing, print the diagnostics of all, and return 1 if a stored file was refused."""
     parser = argparse.ArgumentParser(prog="nox -s reference --", description=__doc__.split("\n\n", 1)[1])
-    parser.add_argument(
-        "tasks", nargs="*", metavar="task", help=f"any of {', '.join(TASKS)} (default: all but the large)"
-    )
+    known = ", ".join(TASKS)
+    parser.add_argument("tasks", nargs="*", metavar="task", help=f"any of {known} (default: all but the large)")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(5)), help="default: 0 to 4")
     parser.add_argument("--force", action="store_true", help="make also those that are there")
     parser.add_argument("--show", action="store_true", help="make nothing, print the diagnostics of what is there")
