@@ -67,7 +67,7 @@ def test_ten_clean_repetitions_are_quiet(every_row):
         checks = checks_of(every_row, repeats[repeats["repetition"] == number], partial=True)
         assert len(checks) > 60
         assert failures(checks) == set()
-        assert sum(check.verdict == "pass" for check in checks) > 0.9 * len(checks)
+        assert sum(check.verdict == "pass" for check in checks) > 0.8 * len(checks)
 
 
 def test_one_task_does_not_drown_in_the_mean(rows):
