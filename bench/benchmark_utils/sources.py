@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 from datasets import ClassLabel, Dataset, Features, Value
 
+from benchmark_utils.manifest import check_listed
+
 ENVIRONMENT_VARIABLE = "FIBERBNN_DATA"
 
 
@@ -110,8 +112,8 @@ def read_manifest(root: str) -> list[dict[str, Any]]:
         with fsspec.open(f"{root.rstrip('/')}/manifest.json") as file:
             files = json.load(file)["files"]
         for entry in files:
-            _ = entry["dataset"], entry["path"]
-    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+            check_listed(entry)
+    except (OSError, ValueError, KeyError, TypeError, ImportError, RecursionError) as error:
         raise MissingDataError(
             f"{ENVIRONMENT_VARIABLE}={root!r} cannot be used ({type(error).__name__}: {error}): "
             "point it at a folder or fsspec URL with a manifest.json, or unset it"
