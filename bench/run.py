@@ -10,6 +10,7 @@ works too.
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 import warnings
@@ -100,6 +101,7 @@ def main(arguments: list[str] | None = None) -> int:
     # beside.
     os.environ.update(ONE_THREAD | QUIET, MPLBACKEND="Agg")
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.jit")  # as QUIET does in workers
+    logging.getLogger("MemorizedFunc").addFilter(_in_one_line)
     # joblib renews a worker that has grown, which importing jax and laplace-torch is enough for.
     warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
     if str(BENCH) not in sys.path:
@@ -118,6 +120,12 @@ def main(arguments: list[str] | None = None) -> int:
     except Refusal as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+
+
+def _in_one_line(record: logging.LogRecord) -> bool:
+    """Say what joblib says with arguments and traceback if a file of its cache cannot be read."""
+    record.msg, record.args = "A file of a finished run is torn, by a power cut perhaps: it is run again.", ()
+    return True
 
 
 def run(settings: argparse.Namespace, console: Console) -> int:

@@ -27,6 +27,8 @@ from benchmark_utils.published_splits import (
 
 __all__ = ["Content", "MissingDataError", "Origin", "canonical", "find_content", "find_splits", "to_dataset"]
 
+from benchmark_utils.manifest import check_listed
+
 ENVIRONMENT_VARIABLE = "FIBERBNN_DATA"
 OFFICIAL = "official CSV"
 
@@ -74,8 +76,8 @@ def read_manifest(root: str) -> list[dict[str, Any]]:
         with fsspec.open(f"{root.rstrip('/')}/manifest.json") as file:
             files = json.load(file)["files"]
         for entry in files:
-            _ = entry["dataset"], entry["path"]
-    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+            check_listed(entry)
+    except (OSError, ValueError, KeyError, TypeError, ImportError, RecursionError) as error:
         raise MissingDataError(
             f"{ENVIRONMENT_VARIABLE}={root!r} cannot be used ({type(error).__name__}: {error}): "
             "point it at a folder or fsspec URL with a manifest.json, or unset it"

@@ -150,3 +150,18 @@ def test_a_command_that_cannot_write_says_so_in_one_line(tiny, tmp_path):
     assert tiny.run() == 2
     assert tiny.said.startswith("error: cannot write to ")
     assert tiny.said.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_torn_files_of_finished_runs_are_made_again(tiny):
+    tiny.add_noisy()
+    assert tiny.run() == 0
+    whole = pd.read_parquet(tiny.output / "rows.parquet")
+    for path in (tiny.folder / "__cache__").rglob("output.pkl"):
+        path.write_bytes(path.read_bytes()[:100])
+    assert tiny.run() == 0
+    assert len(tiny.executions()) == 4
+    assert set(tiny.said.splitlines()) == {"A file of a finished run is torn, by a power cut perhaps: it is run again."}
+    again = pd.read_parquet(tiny.output / "rows.parquet")
+    times = ["map_s", "fit_s", "predict_s", "peak_mib", "peak_rise_mib"]
+    pd.testing.assert_frame_equal(again.drop(columns=times), whole.drop(columns=times))
