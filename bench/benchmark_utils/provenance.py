@@ -21,6 +21,10 @@ PACKAGES = (
     "jax",
     "blackjax",
     "arviz",
+    "posteriors",
+    "torchopt",
+    "torchdiffeq",
+    "scipy",
 )
 # Everything that a row's numbers come from. What is made of the rows afterwards (benchmark_utils/report,
 # plots) is left out, so that a new column in a table does not run the methods again. Solver and dataset files
