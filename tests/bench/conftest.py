@@ -141,7 +141,7 @@ class TinyBenchmark:
     def run(self, *arguments: str) -> int:
         """Run it in a process of its own, as its users do; return the exit code, keep what it said."""
         done = subprocess.run(
-            [sys.executable, *self.command(*arguments)], capture_output=True, text=True, timeout=300, check=False,
+            [sys.executable, *self.command(*arguments)], capture_output=True, text=True, timeout=900, check=False,
             env=os.environ | {"COLUMNS": "200"},
         )  # fmt: skip
         self.printed, self.said = done.stdout, done.stderr

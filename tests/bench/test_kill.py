@@ -18,9 +18,9 @@ import pytest
 
 from benchmark_utils.report.rows import KEY
 
-KILLS = int(os.environ.get("FIBERBNN_KILLS", "3"))
+KILLS = int(os.environ.get("FIBERBNN_KILLS", "2"))
 DIFFER = ["map_s", "fit_s", "predict_s", "peak_mib", "peak_rise_mib", "timing", "commit"]
-PATIENCE_S = 300
+PATIENCE_S = 900
 
 
 def start(tiny, *arguments: str) -> subprocess.Popen:

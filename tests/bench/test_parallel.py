@@ -69,38 +69,33 @@ def without_times(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 @pytest.mark.slow
-def test_dask_gives_the_rows_of_a_serial_run(tiny, parallel):
-    tiny.add_noisy("walk", sds=(0.01, 0.1))
-    assert tiny.run("--parallel-config", parallel(DASK)) == 0
-    shared = pd.read_parquet(tiny.output / "rows.parquet")
-    assert set(shared["timing"]) == {"shared: dask, 2 workers"}
-    assert "shared: dask, 2 workers" in (tiny.output / "table.md").read_text()
-    # Whichever worker trained the MAP, all methods of a seed have it and its price.
-    assert (shared.groupby("seed")["map_s"].nunique() == 1).all()
-    assert len(tiny.executions()) == 4
-
-    tiny.forget()
-    assert tiny.run() == 0
-    serial = pd.read_parquet(tiny.output / "rows.parquet")
-    assert set(serial["timing"]) == {"one process"}
-    pd.testing.assert_frame_equal(without_times(shared), without_times(serial))
-    assert len(tiny.executions()) == 8
-
-
-@pytest.mark.slow
-def test_a_dask_worker_that_is_killed_costs_no_finished_run_and_its_own_is_run_again(tiny, parallel, monkeypatch):
+def test_dask_gives_the_rows_of_a_serial_run_and_a_worker_that_is_killed_costs_none(tiny, parallel, monkeypatch):
     monkeypatch.setenv("DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES", "1")  # three, by default
     tiny.add("solvers/aa_dies.py", DIES)
-    tiny.add_noisy(sds=(0.01, 0.1))
+    tiny.add_noisy("walk", sds=(0.01, 0.1))
     assert tiny.run("--parallel-config", parallel(DASK)) == 1
-    rows = pd.read_parquet(tiny.output / "rows.parquet").set_index(["method", "settings", "seed"])
+    rows = pd.read_parquet(tiny.output / "rows.parquet")
+    by_run = rows.set_index(["method", "settings", "seed"])
     assert list(rows["status"]) == ["done", "failed", "done", "done", "done", "done"]
-    assert rows.loc[("aa-dies", "", 1), "reason"] == "2 worker processes died of this run, for lack of memory perhaps"
+    assert by_run.loc[("aa-dies", "", 1), "reason"] == "2 worker processes died of this run, for lack of memory perhaps"
     assert len((tiny.folder / "deaths-0.txt").read_text().splitlines()) == 1
     assert len((tiny.folder / "deaths-1.txt").read_text().splitlines()) == 2
     assert len(tiny.executions()) == len(set(tiny.executions())) == 4
     assert "Traceback" not in tiny.said
     assert tiny.left_over() == []
+    done = rows[rows["status"] == "done"]
+    assert set(done["timing"]) == {"shared: dask, 2 workers"}
+    assert "shared: dask, 2 workers (5 rows)" in (tiny.output / "table.md").read_text()
+    # Whichever worker trained the MAP, all methods of a seed have it and its price.
+    assert (done.groupby("seed")["map_s"].nunique() == 1).all()
+
+    tiny.forget()
+    assert tiny.run("--solver", "walk") == 0
+    serial = pd.read_parquet(tiny.output / "rows.parquet")
+    assert set(serial["timing"]) == {"one process"}
+    shared = rows[rows["method"] == "walk"].reset_index(drop=True)
+    # A column that only other methods fill is not there.
+    pd.testing.assert_frame_equal(without_times(shared)[serial.columns.drop(TIMES)], without_times(serial))
 
 
 @pytest.mark.slow
