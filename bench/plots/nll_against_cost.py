@@ -17,14 +17,13 @@ from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 from benchmark_utils.report.rows import rows_from_results
 from benchmark_utils.report.style import COLOURS, FIGURE, MARKERS, colour
 from benchmark_utils.report.table import method_labels
+from benchmark_utils.report.training_time import training_time
 
 
 def points(rows: pd.DataFrame) -> pd.DataFrame:
     """Return a line per task, method and settings: cost_s (training with MAP), nll, nll_sd, n seeds."""
     done = rows[(rows["status"] == "done") & rows["fit_s"].notna()]
-    # A method that says so does not start from the MAP, and need not pay for it.
-    from_map = done.get("starts_from_map", pd.Series(1.0, done.index)).fillna(1.0)
-    done = done.assign(cost_s=done["fit_s"] + done["map_s"] * from_map)
+    done = done.assign(cost_s=training_time(done))
     groups = done.groupby(["task", "method", "settings"], sort=False)
     found = groups.agg(cost_s=("cost_s", "mean"), nll=("nll", "mean"), nll_sd=("nll", "std"), n=("seed", "nunique"))
     return found.fillna({"nll_sd": 0.0}).reset_index()

@@ -11,7 +11,8 @@ from benchmark_utils.report.ood_table import ood_markdown
 from benchmark_utils.report.output import targets
 from benchmark_utils.report.rows import rows_from_results
 from benchmark_utils.report.table import markdown, markdown_table, method_labels, task_table
-from benchmark_utils.report.targets_images import image_targets, total_gradients
+from benchmark_utils.report.targets_images import image_targets
+from benchmark_utils.report.training_time import total_gradients
 from tests.bench.image_rows import frame, image_row
 
 PLAIN = {"task": "banana", "method": "map", "settings": "", "seed": 0, "status": "done", "nll": 0.3, "accuracy": 0.9}

@@ -14,6 +14,7 @@ from huggingface_hub import DatasetCard, parse_eval_result_entries
 from huggingface_hub.repocard_data import model_index_to_eval_results
 
 from benchmark_utils.leaderboard.board import make_board, without_single_sets
+from benchmark_utils.leaderboard.check import check
 from benchmark_utils.leaderboard.entries import on_front
 from benchmark_utils.leaderboard.figures import groups
 from benchmark_utils.leaderboard.folder import write_leaderboard
@@ -149,11 +150,22 @@ def test_a_method_from_a_run_of_its_own_is_ranked_with_the_others_over_the_same_
     assert "mine" not in set(lacking["method"])
 
 
+def test_somebody_elses_run_does_not_decide_a_tasks_seeds(runs):
+    own = runs["quick"][(runs["quick"]["task"] == "vehicle") & (runs["quick"]["settings"] == "")]
+    # More methods, and one seed more.
+    mine = pd.concat([own, own[own["method"] == "map"].assign(method="mine"), own.iloc[:1].assign(seed=9)])
+    chosen = standing_rows(pd.concat([mine.assign(run="mine"), own.assign(run="quick")], ignore_index=True))
+    assert set(chosen["seed"]) == set(own["seed"])
+    assert set(chosen["method"]) == {*own["method"], "mine"}
+    assert set(chosen.loc[chosen["method"] != "mine", "run"]) == {"quick"}
+
+
 @pytest.fixture(scope="module")
 def folder(runs, tmp_path_factory):
     folder = tmp_path_factory.mktemp("results") / "leaderboard"
     folder.mkdir()
-    (folder / "stale.txt").write_text("of an earlier export")
+    for name in ("rows.schema.json", "leaderboard.csv", "stale.txt"):
+        (folder / name).write_text("of an earlier export")
     write_leaderboard(runs, folder, "somebody/board")
     return folder
 
@@ -195,6 +207,19 @@ def test_the_hub_reads_card_and_results_as_they_were_meant(folder, board):
     assert all(word in e.notes for e in entries for word in ("better", "definition", "seeds"))
 
 
+@pytest.mark.parametrize(
+    "files", [["notes.txt"], ["rows.schema.json"], ["rows.schema.json", "leaderboard.csv", "rows.parquet"]]
+)
+def test_a_folder_that_is_no_leaderboard_is_not_replaced(files, tmp_path, capsys):
+    from export import main
+
+    for name in files:
+        (tmp_path / name).write_text("mine")
+    assert main(["images", "-o", str(tmp_path)]) == 1
+    assert "holds something else than a leaderboard" in capsys.readouterr().err
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == dict.fromkeys(files, "mine")
+
+
 def test_what_was_there_stays_if_something_goes_wrong(runs, folder, monkeypatch):
     from benchmark_utils.leaderboard import folder as module
 
@@ -224,3 +249,26 @@ def test_runs_of_another_suite_or_torn_are_left_out_with_the_reason(tmp_path, ru
         find_runs(tmp_path, ["old"])
     with pytest.raises(ValueError, match="no rows of none"):
         find_runs(tmp_path, ["none"])
+
+
+def test_somebody_elses_run_must_fit_the_repositorys_own(tmp_path, runs):
+    rows = runs["images"]
+    other = rows[rows["method"] == "map"].assign(method="mine")
+    parts = {"images": rows, "again": rows, "few": other[other["seed"] > 0], "good": other, "good-too": other}
+    for name, part in parts.items():
+        (tmp_path / name).mkdir()
+        part.to_parquet(tmp_path / name / "rows.parquet")
+    found, notes = find_runs(tmp_path)
+    assert list(found) == ["images", "good"]
+    assert [note.split(" is left out")[0] for note in notes] == ["again", "few", "good-too"]
+    assert "in results/images" in notes[0]
+    assert "lacks seed 0" in notes[1]
+    assert "in results/good" in notes[2]
+    assert list(find_runs(tmp_path, ["good"])[0]) == ["good"]
+    with pytest.raises(ValueError, match="the leaderboard has"):
+        find_runs(tmp_path, ["again"])
+    good, said = check([tmp_path / name / "rows.parquet" for name in ("images", "good")], found, tmp_path)
+    assert good, said
+    good, said = check([tmp_path / "again" / "rows.parquet"], found, tmp_path)
+    assert not good
+    assert "in results/images" in said

@@ -79,10 +79,18 @@ def test_the_schema_is_one():
         ("dataset_sha256", "0" * 64, "dataset_sha256 is not that of vehicle"),
         ("dataset_sha256", "f00", "which does not fit"),
         ("dataset_matches", 0.0, "dataset_matches is false"),
+        ("starts_from_map", -1000.0, "starts_from_map is -1000, not one of True, False"),
+        ("starts_from_map", "maybe", "starts_from_map is 'maybe', not one of"),
+        ("gradients", 0.0, "gradients is not grad_evals + 2 hvp_evals + energy_evals / 3"),
     ],
 )
 def test_each_mistake_is_named(column, value, words):
     assert words in change(column, value)
+
+
+@pytest.mark.parametrize("value", [True, False, 1.0, 0.0, "False", None])
+def test_whether_a_method_starts_from_the_map_may_be_told_in_any_way(value):
+    assert change("starts_from_map", value, n=6) == ""
 
 
 def test_a_regressions_density_may_have_a_negative_nll_but_no_other_range():

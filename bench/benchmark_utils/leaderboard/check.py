@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from benchmark_utils.leaderboard.repository import is_own
 from benchmark_utils.leaderboard.row_file import UnreadableRowsError, read_rows
 from benchmark_utils.leaderboard.rules import RULES, comparable
 from benchmark_utils.leaderboard.violations import Problem, records, violations
@@ -32,24 +33,34 @@ def check(files: Iterable[Path], runs: Mapping[str, pd.DataFrame], folder: Path)
     Args:
         files: Parquet or CSV; those that are read must not collide with each other either.
         runs: the repository's rows by run.
-        folder: where these are; a run of the repository is not held against itself or its other runs.
+        folder: where these are. Its rows.parquet of a run of the repository's own are held against nothing, those of
+            another run against all but themselves.
     """
     texts, good = [], True
     others = dict(runs)
     for path in files:
-        own = path.resolve().is_relative_to(folder.resolve())
+        run = run_of(path, folder)
         try:
             rows = read_rows(path)
         except UnreadableRowsError as error:
             texts.append(str(error))
             good = False
             continue
-        problems = problems_of(rows, {} if own else others)
+        if run is not None and is_own(run):
+            problems = problems_of(rows, {})
+        else:
+            problems = problems_of(rows, {name: other for name, other in others.items() if name != run})
         texts.append(report(path, rows, problems))
         good = good and not problems
-        if not problems and not own:
+        if not problems and run is None:
             others[f"{path} (given before)"] = rows_typed(rows)
     return good, "\n\n".join(texts)
+
+
+def run_of(path: Path, folder: Path) -> str | None:
+    """Return the run whose rows.parquet in the results' folder a file is; None if it is another file."""
+    place = path.resolve()
+    return place.parent.name if place == folder.resolve() / place.parent.name / "rows.parquet" else None
 
 
 def rows_typed(rows: pd.DataFrame) -> pd.DataFrame:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from benchmark_utils.leaderboard.quantities import COSTS, Quantity
 from benchmark_utils.report.table import method_labels
+from benchmark_utils.report.training_time import training_time
 
 STATUSES = ("done", "skipped", "failed", "diverged")
 Summary = dict[str, float | int | None]
@@ -23,7 +24,7 @@ def rows_file(run: str) -> str:
 def make_entries(run: str, rows: pd.DataFrame, metrics: Sequence[Quantity]) -> list[dict[str, Any]]:
     """Return the entries of one run, JSON-able, in the order of its rows; see make_board for what they hold."""
     labels = method_labels(rows)
-    rows = with_total(rows)
+    rows = rows.assign(total_s=training_time(rows))
     entries = []
     for (task, method, settings), group in rows.groupby(["task", "method", "settings"], sort=False):
         done = group[group["status"] == "done"]
@@ -47,13 +48,6 @@ def make_entries(run: str, rows: pd.DataFrame, metrics: Sequence[Quantity]) -> l
         )
     _mark_front(entries)
     return entries
-
-
-def with_total(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return rows with a column total_s: the fit, and the MAP where the method starts from it."""
-    # A method that says so does not start from the MAP, and need not pay for it.
-    from_map = rows.get("starts_from_map", pd.Series(1.0, rows.index)).fillna(1.0)
-    return rows.assign(total_s=rows["fit_s"] + rows["map_s"] * from_map)
 
 
 def summaries(done: pd.DataFrame, quantities: Sequence[Quantity]) -> dict[str, Summary]:

@@ -31,8 +31,10 @@ def write_leaderboard(rows_by_run: Mapping[str, pd.DataFrame], folder: Path, hub
         hub_id: of the dataset on Hugging Face's hub that the folder is to be, OWNER/NAME.
 
     Raises:
+        ValueError: if `folder` holds anything but a leaderboard.
         OSError: if it cannot be written; what was there stays.
     """
+    _refuse_other(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as name:
         new = Path(name) / "new"
@@ -46,6 +48,18 @@ def write_leaderboard(rows_by_run: Mapping[str, pd.DataFrame], folder: Path, hub
             (Path(name) / "old").rename(folder)
             raise
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def _refuse_other(folder: Path) -> None:
+    """Refuse a folder whose files are not a leaderboard's: they would be gone."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    marks = all((folder / name).is_file() for name in ("rows.schema.json", "leaderboard.csv"))
+    if not marks or (folder / "rows.parquet").exists():
+        raise ValueError(
+            f"{folder} holds something else than a leaderboard, which would be lost: give a folder that is new or "
+            "empty with --output"
+        )
 
 
 def _fill(folder: Path, rows_by_run: Mapping[str, pd.DataFrame], hub_id: str) -> None:

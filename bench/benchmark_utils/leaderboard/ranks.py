@@ -17,6 +17,7 @@ import pandas as pd
 from scipy.stats import friedmanchisquare, studentized_range
 
 from benchmark_utils.leaderboard.quantities import Quantity
+from benchmark_utils.leaderboard.repository import is_own
 from benchmark_utils.leaderboard.standing import default_settings, stands_for
 
 ALPHA = 0.05
@@ -71,8 +72,9 @@ def make_ranks(rows_by_run: Mapping[str, pd.DataFrame], metrics: list[Quantity])
 def standing_rows(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the rows that stand for each method on each task: one variant, one run, the same seeds for all.
 
-    A task's seeds are those of the run in which most methods took part, then of the one with most seeds. A method
-    that took no part there is taken from another run, if that has all these seeds.
+    A task's seeds are those of the repository's own run in which most methods took part, then of the one with most
+    seeds; of somebody else's only where the repository has none. A method that took no part there is taken from
+    another run, if that has all these seeds.
 
     Args:
         rows: of all runs, with a column `run`.
@@ -80,7 +82,9 @@ def standing_rows(rows: pd.DataFrame) -> pd.DataFrame:
     parts = []
     for _, on_task in rows[rows["status"] != "skipped"].groupby("task", sort=False):
         runs = dict(list(on_task.groupby("run", sort=False)))
-        order = sorted(runs, key=lambda run: (-runs[run]["method"].nunique(), -runs[run]["seed"].nunique()))
+        order = sorted(
+            runs, key=lambda run: (not is_own(run), -runs[run]["method"].nunique(), -runs[run]["seed"].nunique())
+        )
         seeds = set(runs[order[0]]["seed"])
         taken: set[str] = set()
         for run in order:

@@ -137,9 +137,24 @@ def possible_scores(rows: pd.DataFrame, _tasks: object, _runs: object) -> Iterat
             yield Problem(what, mend, _numbers(done.index[broken]))
 
 
-RULES: tuple[Rule, ...] = (one_suite, no_duplicates, known_content, same_sizes, all_seeds, possible_scores)
+def counted_gradients(rows: pd.DataFrame, _tasks: object, _runs: object) -> Iterator[Problem]:
+    """The gradients are the sum of what they stand for, where a row has all parts."""
+    total = rows["grad_evals"] + 2 * rows["hvp_evals"] + rows["energy_evals"] / 3
+    off = (rows["gradients"] - total).abs() > ROUND_OFF * (1 + total.abs())
+    if (wrong := off & (rows["status"] == "done")).any():
+        yield Problem(
+            "gradients is not grad_evals + 2 hvp_evals + energy_evals / 3",
+            "take all counts from one run as it wrote them",
+            _numbers(wrong),
+        )
+
+
+RULES: tuple[Rule, ...] = (
+    one_suite, no_duplicates, known_content, same_sizes, all_seeds, possible_scores, counted_gradients,
+)  # fmt: skip
 NUMBERS = (
     "seed", *SIZES, *SHARES, *CONVEX, *(f"{name}_single" for name in CONVEX),
+    "gradients", "grad_evals", "hvp_evals", "energy_evals",
 )  # fmt: skip
 TEXTS = ("suite_version", "task", "method", "settings", "status", "kind", "dataset_sha256")
 

@@ -8,16 +8,17 @@ from pathlib import Path
 import pandas as pd
 
 from benchmark_utils.leaderboard.check import problems_of
+from benchmark_utils.leaderboard.repository import is_own, place
 from benchmark_utils.leaderboard.row_file import UnreadableRowsError, read_rows
 from benchmark_utils.row import SUITE_VERSION
 
 Runs = dict[str, pd.DataFrame]
-# By these first; runs that follow, a third party's too, in the order of their names.
-ORDER = ("quick", "uci", "images", "depth", "ablation")
 
 
 def find_runs(results: Path, names: Sequence[str] = ()) -> tuple[Runs, list[str]]:
     """Return the rows of each run that can be on the leaderboard, by its folder's name, and why others are not.
+
+    The repository's own runs come first; every other must fit these and those before it by name.
 
     Args:
         results: the folder that holds a folder a run, with rows.parquet in it.
@@ -29,22 +30,26 @@ def find_runs(results: Path, names: Sequence[str] = ()) -> tuple[Runs, list[str]
     found = {path.parent.name: path for path in sorted(results.glob("*/rows.parquet"))}
     if missing := [name for name in names if name not in found]:
         raise ValueError(f"there are no rows of {', '.join(missing)} in {results}; there are {', '.join(found)}")
-    wanted = list(names) or [name for name in found if not name.endswith("-partial")]
-    wanted.sort(key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
-    runs, notes = {}, []
-    for name in wanted:
-        rows, why = _rows(found[name])
+    whole = [name for name in found if not name.endswith("-partial")]
+    wanted = set(names or whole)
+    # A run of somebody else is held against the repository's own even where these are not asked for.
+    foreign = any(not is_own(name) for name in wanted)
+    read = wanted | ({name for name in whole if is_own(name)} if foreign else set())
+    runs: Runs = {}
+    notes = []
+    for name in sorted(sorted(read), key=place):
+        rows, why = _rows(found[name], {} if is_own(name) else runs)
         if rows is not None:
             runs[name] = rows
-        elif names:
+        elif name in names:
             raise ValueError(why)
-        else:
+        elif name in wanted:
             notes.append(f"{name} is left out: {why}")
-    return runs, notes
+    return {name: rows for name, rows in runs.items() if name in wanted}, notes
 
 
-def _rows(path: Path) -> tuple[pd.DataFrame | None, str]:
-    """The rows of one run; None and the reason if they cannot be on the leaderboard."""
+def _rows(path: Path, others: Runs) -> tuple[pd.DataFrame | None, str]:
+    """The rows of one run, which must fit the others; None and the reason if they cannot be on the leaderboard."""
     try:
         rows = read_rows(path)
     except UnreadableRowsError as error:
@@ -52,6 +57,6 @@ def _rows(path: Path) -> tuple[pd.DataFrame | None, str]:
     versions = {version for version in rows.get("suite_version", []) if version}
     if versions != {SUITE_VERSION}:
         return None, f"suite version {', '.join(map(str, sorted(versions)))}, not {SUITE_VERSION}: run it again"
-    if problems := problems_of(rows, {}):
+    if problems := problems_of(rows, others):
         return None, f"{len(problems)} problems, the first: {problems[0].what}; see --check {path}"
     return rows, ""

@@ -85,6 +85,10 @@ def row_schema() -> dict[str, Any]:
             "kind": {"enum": ["classification", "regression", ""], "description": "empty only if not done"},
             "dataset_sha256": _text("of the content that was loaded", 64, pattern="^([0-9a-f]{64})?$"),
             "dataset_matches": {"enum": [True, False, 1, 0], "description": "whether it is the task's content"},
+            "starts_from_map": {
+                "enum": [True, False, 1, 0],
+                "description": "whether the method starts from the shared MAP and pays for it; left out, it does",
+            },
             **{name: _text(words, most) for name, (words, most) in TEXTS.items()},
             **{name: _number(words, 0) for name, words in (SECONDS | COUNTS).items()},
             **{name: _number(words, 1) | {"type": "integer"} for name, words in SIZES.items()},

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from benchmark_utils.report.table import MISSING, markdown_table, mean_and_spread, method_labels, remarks
+from benchmark_utils.report.training_time import total_gradients, training_time
 
 TASK = r"depth-(\d+)"
 
@@ -81,13 +82,11 @@ def depth_rows(rows: pd.DataFrame) -> pd.DataFrame:
     depth = pd.to_numeric(rows["task"].astype(str).str.extract(f"^{TASK}$", expand=False))
     found = rows[depth.notna()]
     labels = method_labels(found)
-    # A method that says so does not start from the MAP, and need not pay for it.
-    from_map = found.get("starts_from_map", pd.Series(1.0, found.index)).fillna(1.0)
     return found.assign(
         depth=depth.dropna().astype(int),
         label=[labels[key] for key in zip(found["method"], found["settings"], strict=True)],
-        total_s=found["fit_s"] + found["map_s"] * from_map,
-        total_gradients=found["gradients"] + found["map_grad_evals"] * from_map,
+        total_s=training_time(found),
+        total_gradients=total_gradients(found),
     )
 
 

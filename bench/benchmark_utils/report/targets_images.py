@@ -9,6 +9,7 @@ import pandas as pd
 
 from benchmark_utils.report.images import mean_auroc, ood_sets
 from benchmark_utils.report.table import MISSING, markdown_table, mean_and_spread, method_labels
+from benchmark_utils.report.training_time import total_gradients
 
 OURS = ("metricbnn", "walk")
 
@@ -54,12 +55,6 @@ EXPLANATION = (
     "those of its variant with the best NLL."
 )
 HEAD = ["ours", "against", "seeds", "NLL − rival's", "", "AUROC − rival's", "", "gradients", "rival's"]
-
-
-def total_gradients(rows: pd.DataFrame) -> pd.Series:
-    """Return, a row, all gradients that a method needed, those of the shared MAP included if it starts there."""
-    from_map = rows.get("starts_from_map", pd.Series(1.0, rows.index)).fillna(1.0)
-    return rows["gradients"] + rows["map_grad_evals"] * from_map
 
 
 def image_targets(rows: pd.DataFrame) -> str:

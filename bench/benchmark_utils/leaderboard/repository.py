@@ -1,0 +1,17 @@
+"""Which runs in results/ are the repository's own; all others are somebody's, and have to fit these."""
+
+from __future__ import annotations
+
+# In the leaderboard's order; others follow by name.
+OWN = ("quick", "uci", "images", "depth", "ablation", "uci-small", "snelson", "cifar10-jpeg-1k")
+
+
+def is_own(run: str) -> bool:
+    """Return whether a run is the repository's, whole or in part (NAME-partial), by its folder's name."""
+    return run.removesuffix("-partial") in OWN
+
+
+def place(run: str) -> int:
+    """Return the place of a run in the leaderboard: own runs first; sorting keeps the order of the others."""
+    name = run.removesuffix("-partial")
+    return OWN.index(name) if name in OWN else len(OWN)
