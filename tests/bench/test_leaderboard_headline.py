@@ -1,3 +1,5 @@
+import math
+
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
@@ -15,9 +17,9 @@ def a_run():
     for i, task in enumerate(("a", "b", "c")):
         for seed in (0, 1):
             for method, nll, fit_s, starts in (
-                ("map", 0.5, 0.0, "True"),
-                ("good", 0.4, 2.0 * (i + 1), "True"),
-                ("own", 0.9, 5.0 * (i + 1), "False"),
+                ("map", 0.5, 0.0, math.nan),
+                ("good", 0.4, 2.0 * (i + 1), 1.0),
+                ("own", 0.9, 5.0 * (i + 1), 0.0),
             ):
                 rows.append(
                     {
@@ -49,13 +51,14 @@ def test_ranks_gains_and_times_are_those_of_a_run_with_known_ones():
     ranks = {each["method"]: each["mean_rank"] for each in headline.ranks["classification", "nll"]["methods"]}
     assert ranks == {"good": 1.0, "map": 2.0, "own": 3.0}
     assert headline.gain["classification"].to_dict() == pytest.approx({"good": -0.1, "map": 0.0, "own": 0.4})
-    assert headline.time.to_dict() == pytest.approx({"map": 1.0, "good": 3.0, "own": 5.0})  # own pays for no MAP
-    assert headline.n_tasks == {"classification": 3}
+    assert headline.time["classification"].to_dict() == pytest.approx(
+        {"map": 1.0, "good": 3.0, "own": 5.0}
+    )  # own pays for no MAP
 
 
 def test_the_table_has_a_line_a_method_and_the_critical_difference():
     lines = headline_markdown(the_headline(a_run())).splitlines()
-    assert [line.split("|")[1].strip() for line in lines[2:]] == ["good", "map", "own", "*critical difference*"]
+    assert [line.split("|")[1].strip() for line in lines[2:6]] == ["good", "map", "own", "*critical difference*"]
     assert "| good | 1.0 | 1.0 | -0.100 | 3.0 |" in lines
 
 
@@ -68,9 +71,31 @@ def test_a_method_that_diverged_on_a_seed_ranks_last_and_shows_what_finished():
     assert ranks["good"] == pytest.approx((3 + 1 + 1) / 3)
 
 
+def test_a_method_that_failed_everywhere_is_ranked_and_has_no_point():
+    rows = a_run()
+    lost = rows["method"] == "own"
+    rows.loc[lost, ["status", "nll", "ece", "fit_s"]] = ["failed", float("nan"), float("nan"), float("nan")]
+    headline = the_headline(rows)
+    assert "| own | 3.0 | 3.0 | - | - |" in headline_markdown(headline)
+    figure = draw_headline(headline)
+    assert [text.get_text() for text in figure.axes[0].texts] == ["good", "map", "critical\ndifference"]
+    plt.close(figure)
+
+
+def test_gains_and_times_are_of_the_ranked_tasks_only():
+    rows = a_run()
+    skipped = (rows["method"] == "own") & (rows["task"] == "c")
+    rows.loc[skipped, "status"] = "skipped"
+    headline = the_headline(rows)
+    ranked = headline.ranks["classification", "nll"]
+    assert set(ranked["tasks"]) == {"a", "b"} or "own" in ranked["left_out"]["methods"]
+    assert ("left out: c" in headline_markdown(headline)) == ("c" not in ranked["tasks"])
+    assert ("left out: own" in headline_markdown(headline)) == ("own" in ranked["left_out"]["methods"])
+
+
 def test_the_figure_has_a_panel_a_kind():
     figure = draw_headline(the_headline(a_run()))
-    assert [axis.get_title() for axis in figure.axes] == ["classification, 3 tasks"]
+    assert [axis.get_title() for axis in figure.axes] == ["classification, 3 data sets"]
     plt.close(figure)
 
 

@@ -15,6 +15,7 @@ from benchmark_utils.leaderboard.quantities import Quantity
 from benchmark_utils.leaderboard.ranks import make_ranks, standing_rows
 from benchmark_utils.report.style import FIGURE, colour
 from benchmark_utils.report.table import MISSING, markdown_table
+from benchmark_utils.report.training_time import training_time
 
 RUNS = ("uci", "quick")  # the first that is there
 KINDS = ("classification", "regression")
@@ -29,17 +30,14 @@ class Headline:
     Attributes:
         run: the run in results/ that it is of.
         ranks: by (kind, metric), what make_ranks gives.
-        gain: NLL less the MAP's, the median over data sets of means over seeds, [methods, kinds]; nats.
-        time: training time over that of the MAP, which it includes where a method starts there; the median over tasks
-            of means over seeds, by method.
-        n_tasks: tasks, by kind.
+        gain: NLL less the MAP's, nats; by (kind, method) the median over the tasks that are ranked of means over seeds.
+        time: training time over that of the MAP, which it includes where a method starts there; likewise.
     """
 
     run: str
     ranks: dict[tuple[str, str], dict]
-    gain: pd.DataFrame
+    gain: pd.Series
     time: pd.Series
-    n_tasks: dict[str, int]
 
 
 def make_headline(rows_by_run: Mapping[str, pd.DataFrame], metrics: list[Quantity]) -> Headline | None:
@@ -48,51 +46,62 @@ def make_headline(rows_by_run: Mapping[str, pd.DataFrame], metrics: list[Quantit
         if run in rows_by_run:
             ranks = {(each["kind"], each["metric"]): each for each in make_ranks({run: rows_by_run[run]}, metrics)}
             if ranks:
-                return Headline(run, ranks, *_beside_map(standing_rows(rows_by_run[run].assign(run=run))))
+                return Headline(run, ranks, *_beside_map(standing_rows(rows_by_run[run].assign(run=run)), ranks))
     return None
 
 
-def _beside_map(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series, dict[str, int]]:
-    """Gain, time and the number of tasks, as Headline has them."""
+def _beside_map(rows: pd.DataFrame, ranks: Mapping[tuple[str, str], dict]) -> tuple[pd.Series, pd.Series]:
+    """Gain and time, as Headline has them: over the tasks on which all ranked methods ran, or they do not compare."""
     done = rows[rows["status"] == "done"]
-    own = done["method"] != "map"
-    starts = own & (done.get("starts_from_map", pd.Series(index=done.index, dtype=object)).astype(str) != "False")
-    spent = done["fit_s"].where(own, 0.0) + done["map_s"].where(starts | ~own, 0.0)
-    done = done.assign(time=spent / done["map_s"])
-    mean = done.groupby(["kind", "task", "method"])[["nll", "time"]].mean().reset_index()
-    base = mean[mean["method"] == "map"].set_index("task")["nll"]
-    gain = mean.assign(gain=mean["nll"] - mean["task"].map(base)).groupby(["method", "kind"])["gain"].median()
-    n_tasks = mean.groupby("kind")["task"].nunique().to_dict()
-    return gain.unstack(), mean.groupby("method")["time"].median(), n_tasks
+    done = done.assign(time=training_time(done) / done["map_s"])
+    mean = done.groupby(["task", "method"])[["nll", "time"]].mean()
+    found = {}
+    for (kind, metric), ranked in ranks.items():
+        if metric == "nll":
+            own = mean[mean.index.get_level_values("task").isin(ranked["tasks"])]
+            base = own["nll"].xs("map", level="method") if "map" in own.index.get_level_values("method") else None
+            gain = own["nll"].sub(base, level="task") if base is not None else own["nll"] * float("nan")
+            found[kind] = own.assign(gain=gain).groupby("method")[["gain", "time"]].median()
+    every = pd.concat(found, names=["kind"]) if found else pd.DataFrame({"gain": [], "time": []})
+    return every["gain"], every["time"]
 
 
 def headline_markdown(headline: Headline) -> str:
-    """Return the table: a line a method, best mean rank of the NLL first."""
-    columns = [(kind, metric) for kind in KINDS for metric in ("nll", SECOND[kind]) if (kind, metric) in headline.ranks]
-    mean = {
-        column: {each["method"]: each["mean_rank"] for each in headline.ranks[column]["methods"]} for column in columns
-    }
-    nll = pd.DataFrame({column: mean[column] for column in columns if column[1] == "nll"})
-    kinds = [kind for kind in KINDS if kind in headline.gain]
-    lines = []
+    """Return the table: a line a method, best mean rank of the NLL first; below it what could not be ranked."""
+    kinds = [kind for kind in KINDS if (kind, "nll") in headline.ranks]
+    mean, headings = {}, ["method"]
+    for kind in kinds:
+        metrics = [metric for metric in ("nll", SECOND[kind]) if (kind, metric) in headline.ranks]
+        for metric in metrics:
+            ranked = headline.ranks[kind, metric]["methods"]
+            mean[kind, metric] = {each["method"]: each["mean_rank"] for each in ranked}
+        headings += [f"{kind}: {NAMES[metric]} rank" for metric in metrics] + ["NLL − MAP's", "time / MAP's"]
+    nll = pd.DataFrame({kind: mean[kind, "nll"] for kind in kinds})
+    lines, differences = [], ["*critical difference*"]
     for method in nll.mean(axis=1).sort_values(kind="stable").index:
-        cells = [f"{mean[column][method]:.1f}" if method in mean[column] else MISSING for column in columns]
-        gains = [_signed(headline.gain[kind].get(method)) for kind in kinds]
-        time = headline.time.get(method)
-        lines.append([method, *cells, *gains, MISSING if time is None else f"{time:.1f}"])
-    differences = [f"{headline.ranks[column]['critical_difference']:.1f}" for column in columns]
-    lines.append(["*critical difference*", *differences, *[""] * (len(kinds) + 1)])
-    headings = [
-        "method",
-        *(f"{NAMES[metric]} rank, {kind}" for kind, metric in columns),
-        *(f"NLL − MAP's, {kind}" for kind in kinds),
-        "time / MAP's",
-    ]
-    return markdown_table(headings, lines) + "\n"
+        line = [method]
+        for kind in kinds:
+            own = [ranks for (each, _), ranks in mean.items() if each == kind]
+            line += [f"{ranks[method]:.1f}" if method in ranks else MISSING for ranks in own]
+            line += [_cell(headline.gain, kind, method, "+.3f"), _cell(headline.time, kind, method, ".1f")]
+        lines.append(line)
+    for kind in kinds:
+        own = [ranks for (each, _), ranks in headline.ranks.items() if each == kind and (kind, _) in mean]
+        differences += [f"{ranks['critical_difference']:.1f}" for ranks in own] + ["", ""]
+    notes = [_note(kind, headline.ranks[kind, "nll"]) for kind in kinds]
+    return "\n\n".join([markdown_table(headings, [*lines, differences]), " ".join(notes)]) + "\n"
 
 
-def _signed(value: float | None) -> str:
-    return MISSING if value is None or pd.isna(value) else f"{value:+.3f}"
+def _note(kind: str, ranks: dict) -> str:
+    """What the ranks are over, and what was left out."""
+    left = [*ranks["left_out"]["methods"], *ranks["left_out"]["tasks"]]
+    over = f"{kind.capitalize()}: {', '.join(ranks['tasks'])}"
+    return f"{over}; not run everywhere and so left out: {', '.join(left)}." if left else f"{over}."
+
+
+def _cell(values: pd.Series, kind: str, method: str, form: str) -> str:
+    value = values.get((kind, method))
+    return MISSING if value is None or pd.isna(value) else format(value, form)
 
 
 def draw_headline(headline: Headline) -> Figure:
@@ -109,17 +118,13 @@ def _panel(axis: Axes, headline: Headline, kind: str) -> None:
     """One kind of task."""
     ranks = headline.ranks[kind, "nll"]
     names = [each["method"] for each in ranks["methods"]]
-    for i, each in enumerate(ranks["methods"]):
-        time, shade = headline.time[each["method"]], colour(each["method"], names)
-        axis.plot(time, each["mean_rank"], "o", color=shade, markersize=7)
-        axis.annotate(
-            each["method"],
-            (time, each["mean_rank"]),
-            xytext=(6, 3 if i % 2 else -8),
-            textcoords="offset points",
-            fontsize=8,
-        )
-    low, high = headline.time[names].min(), headline.time[names].max()
+    times = headline.time[kind].reindex(names).dropna()  # a method that failed everywhere has none
+    for i, each in enumerate(each for each in ranks["methods"] if each["method"] in times):
+        point, shade = (times[each["method"]], each["mean_rank"]), colour(each["method"], names)
+        axis.plot(*point, "o", color=shade, markersize=7)
+        offset = (6, 3 if i % 2 else -8)
+        axis.annotate(each["method"], point, xytext=offset, textcoords="offset points", fontsize=8)
+    low, high = times.min(), times.max()
     axis.set(xscale="log", xlim=(low / 1.3, high * 4), xlabel="training time / MAP's", ylabel="mean rank of test NLL")
     # How far apart two ranks must be, at the right edge.
     best = ranks["methods"][0]["mean_rank"]
@@ -139,4 +144,4 @@ def _panel(axis: Axes, headline: Headline, kind: str) -> None:
     axis.xaxis.set_major_formatter(FormatStrFormatter("%g"))
     axis.xaxis.set_minor_formatter(NullFormatter())
     axis.grid(True, alpha=0.25)
-    axis.set_title(f"{kind}, {headline.n_tasks.get(kind, 0)} tasks", fontsize=9)
+    axis.set_title(f"{kind}, {ranks['n_blocks']} data sets", fontsize=9)
