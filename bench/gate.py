@@ -64,7 +64,10 @@ def main(arguments: list[str] | None = None) -> int:
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 200)
     if settings.run:
         # In a process of its own; failed runs are rows, and judged below.
-        subprocess.run([sys.executable, str(BENCH / "run.py"), "quick", "--output", str(settings.fresh)], check=False)
+        command = [sys.executable, str(BENCH / "run.py"), "quick", "--output", str(settings.fresh)]
+        if (code := subprocess.run(command, check=False).returncode) not in (0, 1):
+            console.print("gate: the run did not end; what an earlier one left is not judged", style="red")
+            return 130 if code == 130 else 2
     try:
         if settings.update is not None:
             judge.update(settings.baseline, settings.fresh, settings.update, console)

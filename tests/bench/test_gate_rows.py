@@ -1,5 +1,6 @@
 """The gate on rows: quiet on clean repetitions, loud on planted changes, and clear about what cannot be compared."""
 
+import math
 import shutil
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from benchmark_utils.gate import baseline, definitions, judge
+from benchmark_utils.gate import baseline, definitions, judge, memory, step_size
 from benchmark_utils.gate.bootstrap import mean_interval
 from benchmark_utils.gate.calibration import calibration_checks
 from benchmark_utils.gate.check import Check, exit_code, judged
@@ -132,6 +133,26 @@ def test_a_value_that_is_gone_fails(rows):
     fresh = rows.copy()
     fresh.loc[of(rows, "walk", "breast"), "energy_ratio"] = np.nan
     assert failures(checks_of(rows, fresh)) == {"energy_ratio: walk on breast"}
+    fresh = rows.copy()
+    fresh.loc[of(rows, "walk", "breast"), "gradients"] = np.nan
+    assert failures(checks_of(rows, fresh)) == {"gradients: walk on breast"}
+
+
+@pytest.mark.parametrize("column", ["ece", "energy_ratio", "tv_hmc", "gradients"])
+def test_a_column_that_is_gone_fails_for_every_method_that_had_it(rows, column):
+    had = rows[(rows["status"] == "done") & rows[column].notna()]
+    failed = failures(checks_of(rows, rows.drop(columns=column)))
+    assert len(failed) >= len(had[["task", "method", "settings"]].drop_duplicates()) > 0
+    assert all(what.startswith(f"{column}: ") for what in failed)
+
+
+def test_a_step_size_or_memory_that_is_no_longer_measured_fails():
+    before = {"first step size": 0.1, "settled step size": 0.2}
+    found = step_size.step_size_checks(before, {"first step size": 0.1})
+    assert [check.verdict for check in found] == ["pass", "fail"]
+    lost = {"first step size": 0.1, "settled step size": math.nan}
+    assert step_size.step_size_checks(before, lost)[1].verdict == "fail"
+    assert [check.verdict for check in memory.memory_checks({"a": 1.0, "b": 2.0}, {"a": 1.0})] == ["fail", "pass"]
 
 
 @pytest.mark.parametrize("column", ["suite_version", "dataset_sha256"])

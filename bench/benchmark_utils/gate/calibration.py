@@ -65,9 +65,10 @@ def calibration_checks(both: pd.DataFrame) -> list[Check]:
 
 def _of_method(rule: Rule, label: str, runs: pd.DataFrame) -> Iterator[Check]:
     """Checks of one quantity of one method: a task each, and all together."""
-    if rule.column not in runs or f"{rule.column}_baseline" not in runs:
+    if f"{rule.column}_baseline" not in runs:
         return
-    before, after = runs[f"{rule.column}_baseline"], runs[rule.column]
+    before = runs[f"{rule.column}_baseline"]
+    after = runs[rule.column] if rule.column in runs else before * math.nan
     for task, lost in (before.notna() & after.isna()).groupby(level="task"):
         if lost.any():
             yield Check("calibration", f"{rule.column}: {label} on {task}", "fail", remark="no value any more")

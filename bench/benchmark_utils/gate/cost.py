@@ -30,13 +30,15 @@ def cost_checks(both: pd.DataFrame) -> list[Check]:
     return [
         _of_task(rule, f"{rule.column}: {label} on {task}", runs)
         for rule in RULES
-        if rule.column in both and f"{rule.column}_baseline" in both
+        if f"{rule.column}_baseline" in both
         for (label, task), runs in both.groupby(["label", "task"])
-        if runs[[rule.column, f"{rule.column}_baseline"]].notna().all(axis=None)
+        if runs[f"{rule.column}_baseline"].notna().all()
     ]
 
 
 def _of_task(rule: CostRule, what: str, runs: pd.DataFrame) -> Check:
+    if rule.column not in runs or runs[rule.column].isna().any():
+        return Check("cost", what, "fail", remark="no value any more")
     before, after = (runs[name].to_numpy(float) for name in (f"{rule.column}_baseline", rule.column))
     floor = max(rule.least, rule.share * float(before.mean()))
     low, high = mean_interval([after - before])

@@ -42,7 +42,7 @@ def compare(
     both, found = compared(rows, fresh, partial=partial)
     found += definitions.definition_checks(before.definitions, after.definitions)
     changed = definitions.columns_of_other_ids(before.definitions, after.definitions)
-    both = both.drop(columns=[name for name in both if name in changed])
+    both = both.drop(columns=[name for name in both if name.removesuffix("_baseline") in changed])
     found += calibration_checks(both) + cost_checks(both)
     found += step_size.step_size_checks(before.step_sizes, after.step_sizes)
     found += speed.speed_checks(before.speed, after.speed)

@@ -47,7 +47,8 @@ def measured() -> dict[str, float]:
 
 def memory_checks(baseline: dict[str, float], found: dict[str, float]) -> list[Check]:
     """Return a check for each workload; rises in MiB."""
-    checks = []
+    gone = [name for name in baseline if name not in found] if found else []  # nothing at all: it was not measured
+    checks = [Check("memory", name, "fail", remark="no longer measured: the baseline has it") for name in gone]
     for name, rise in found.items():
         before = baseline.get(name, math.nan)
         if math.isnan(before) or math.isnan(rise):

@@ -52,7 +52,7 @@ def compared(baseline: pd.DataFrame, fresh: pd.DataFrame, *, partial: bool = Fal
     """
     checks = _missing(baseline, fresh, partial) + _failed(baseline, fresh) + _new(baseline, fresh)
     before, after = (rows[rows["status"] == "done"].set_index(KEY) for rows in (baseline, fresh))
-    both = after.join(before, how="inner", rsuffix="_baseline")
+    both = after.join(before.add_suffix("_baseline"), how="inner")
     labels = method_labels(baseline)
     both["label"] = [labels[method, settings] for _, method, settings, _ in both.index]
     for column, name in (("suite_version", "version of the suite"), ("dataset_sha256", "content of the data")):

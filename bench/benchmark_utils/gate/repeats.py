@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 
 from benchmark_utils.cost import Meter
-from benchmark_utils.report.rows import KEY, write_rows
+from benchmark_utils.report.rows import KEY, split_name, write_rows
 from benchmark_utils.row import evaluate_method
 from benchmark_utils.shared_map import train_map
 from benchmark_utils.task import Task
@@ -68,8 +68,7 @@ def _row(method: str, task: Task, fit: MapFit, seed: int) -> dict[str, Any]:
     cost = {**result["cost"], "fit_s": meter.seconds, "peak_rise_mib": meter.peak_rise_mib}
     cost.pop("shared_s", None)  # of further MAPs, which tables have none of
     row = evaluate_method(task, fit, result["predict"], result["sample_weights"], cost, result["info"])
-    settings = ",".join(f"{name}={value}" for name, value in sorted(solver._parameters.items()))
-    return row | {"method": solver.name, "settings": settings}
+    return row | {"method": solver.name, "settings": split_name(str(solver))[1]}
 
 
 def _solver(name: str) -> Any:

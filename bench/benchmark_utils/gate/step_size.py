@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from benchmark_utils.gate.check import Check, judged
+from benchmark_utils.gate.check import Check, Verdict, judged
 from benchmark_utils.shared_map import shared_energy, train_map
 from benchmark_utils.tasks import load_task
 from fiberbnn import walk_from
@@ -30,10 +30,13 @@ def measured() -> dict[str, float]:
 def step_size_checks(baseline: dict[str, float], found: dict[str, float]) -> list[Check]:
     """Return a check for each number: its ratio to the baseline's."""
     checks = []
-    for name, value in found.items():
-        before = baseline.get(name, math.nan)
+    for name in {**baseline, **found} if found else ():  # nothing at all: it was not measured
+        before, value = baseline.get(name, math.nan), found.get(name, math.nan)
         ratio = value / before
-        verdict = "note" if math.isnan(before) else judged(ratio, ratio, MOST, 1 / MOST)
+        if math.isnan(before):
+            verdict: Verdict = "note"
+        else:
+            verdict = "fail" if math.isnan(value) else judged(ratio, ratio, MOST, 1 / MOST)
         limit = f"within a factor {MOST} of the baseline's"
         checks.append(Check("walk", f"{name} on {TASK}", verdict, before, value, ratio, ratio, limit))
     return checks
