@@ -128,6 +128,7 @@ def _panel(axis: Axes, headline: Headline, kind: str) -> None:
     axis.set(xscale="log", xlim=(low / 1.3, high * 4), xlabel="training time / MAP's", ylabel="mean rank of test NLL")
     # How far apart two ranks must be, at the right edge.
     best = ranks["methods"][0]["mean_rank"]
+    axis.set_ylim(bottom=min(0.8, best - 0.5))
     place = high * 3.2
     axis.plot([place, place], [best, best + ranks["critical_difference"]], color="0.3", linewidth=2)
     middle = best + ranks["critical_difference"] / 2

@@ -17,13 +17,16 @@ COLOURS = {
     "mc-dropout": "#8C564B",
     "ensemble": "#009E73",
     "svd-gaussian": "#7B5AA6",
+    "vi": "#BCBD22",
+    "sghmc": "#17BECF",
+    "riemannian-laplace": "#7F7F7F",
     "walk": "#E69F00",
     "metricbnn": "#D55E00",
     "hmc": "#0072B2",
 }
 # In the figures that are too crowded for every solver, in this order.
 MAIN_METHODS = ("map", "laplace", "swag", "mc-dropout", "ensemble", "walk", "metricbnn", "hmc")
-OTHERS = ("#7F7F7F", "#17BECF", "#BCBD22", "#E377C2")
+OTHERS = ("#E377C2", "#A6761D", "#66A61E", "#666666")
 MARKERS = "osD^vP*X<>hp"
 FIGURE: dict[Any, Any] = {
     "font.size": 9,
