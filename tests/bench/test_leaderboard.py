@@ -19,9 +19,9 @@ from benchmark_utils.leaderboard.entries import on_front
 from benchmark_utils.leaderboard.figures import groups
 from benchmark_utils.leaderboard.folder import write_leaderboard
 from benchmark_utils.leaderboard.ranks import block_ranks, critical_difference, largest_complete, standing_rows
-from benchmark_utils.leaderboard.row_file import read_rows
 from benchmark_utils.leaderboard.runs import find_runs
 from benchmark_utils.leaderboard.standing import default_settings, stands_for
+from benchmark_utils.report.read_rows import read_rows
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
 
