@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmark_utils.leaderboard.row_file import read_rows
+from benchmark_utils.report.read_rows import read_rows
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
 QUICK = read_rows(RESULTS / "quick" / "rows.parquet")

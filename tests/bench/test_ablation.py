@@ -65,7 +65,7 @@ def test_differences_are_taken_seed_by_seed(rows):
 def test_a_run_that_diverged_is_in_the_table_with_its_reason(rows):
     text = ablation_markdown(ablations(rows, DEFAULTS), "Ablations")
     assert "| toy | literal | 1 of 2 | 0.600 | +0.100 |" in text
-    assert "- walk[literal]: diverged (seed 1): too far" in text
+    assert r"- walk\[literal]: diverged (seed 1): too far" in text
     assert text.count("\n## ") == 2
     assert "(ablation_walk_drift.png)" in text
 

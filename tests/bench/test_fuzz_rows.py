@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from benchmark_utils.report.read_rows import STATUSES, read_rows
+from benchmark_utils.report import read_rows as module
+from benchmark_utils.report.read_rows import STATUSES, read_plain, read_rows
 from benchmark_utils.report.refusals import RowsError
 from benchmark_utils.report.rows import KEY, TEXT, Outcome, rows_from_results, write_rows
 
@@ -37,6 +38,7 @@ def whole(tmp_path_factory) -> bytes:
 def read_or_refused(path: Path) -> pd.DataFrame | None:
     """Read a file; return its rows, or None if it was refused as it should be."""
     try:
+        read_plain(path)
         rows = read_rows(path)
     except RowsError as error:
         assert str(path) in str(error)  # noqa: PT017 - most files are refused, not all
@@ -74,7 +76,7 @@ def test_bytes_changed_cut_or_added(data, whole, tmp_path):
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.999])
 def test_a_torn_file_is_refused(share, whole, tmp_path):
     (tmp_path / "rows.parquet").write_bytes(whole[: int(share * len(whole))])
-    with pytest.raises(RowsError, match=r"rows\.parquet cannot be read, it is torn or no Parquet file"):
+    with pytest.raises(RowsError, match=r"rows\.parquet: it cannot be read"):
         read_rows(tmp_path / "rows.parquet")
 
 
@@ -115,13 +117,14 @@ def table_with(**columns) -> pa.Table:
 @pytest.mark.parametrize(
     ("columns", "said"),
     [
-        ({"seed": [0, 0]}, "two rows of task t, method m, settings , seed 0"),
+        ({"seed": [0, 0]}, "two rows of 'task t, method m, settings , seed 0'"),
         ({"seed": [0.5, 1.0]}, "seeds must be whole numbers from 0"),
-        ({"seed": ["0", "1"]}, "'seed' holds string, not numbers"),
+        ({"seed": ["0", "1"]}, "'seed' holds text, not numbers"),
         ({"seed": pa.nulls(2)}, "seeds must be whole numbers"),
         ({"status": ["done", "fine"]}, "'fine' is no status; there are done, skipped, failed, diverged"),
-        ({"task": [1, 2]}, "'task' holds int64, not text"),
+        ({"task": [1, 2]}, "'task' holds numbers, not text"),
         ({"nll": [[1.0], [2.0]]}, "'nll' holds list"),
+        ({"nll": ["low", "high"]}, "'nll' holds text, not numbers"),
     ],
 )
 def test_what_is_wrong_is_said(columns, said, tmp_path):
@@ -137,11 +140,11 @@ def test_missing_and_double_columns_are_named(tmp_path):
         read_rows(path)
     double = table_with()
     parquet.write_table(pa.Table.from_arrays([*double.columns, double["nll"]], [*double.column_names, "nll"]), path)
-    with pytest.raises(RowsError, match="the column 'nll' is there twice"):
+    with pytest.raises(RowsError, match="column 'nll' comes twice"):
         read_rows(path)
-    with pytest.raises(RowsError, match="there is no file"):
+    with pytest.raises(RowsError, match="there is no such file"):
         read_rows(tmp_path / "nowhere.parquet")
-    with pytest.raises(RowsError, match="cannot be read"):
+    with pytest.raises(RowsError, match="there is no such file"):
         read_rows(tmp_path)
 
 
@@ -150,8 +153,41 @@ def test_a_file_that_unpacks_to_more_than_rows_take_is_refused(tmp_path):
     zeros = np.zeros(2_000_000)
     parquet.write_table(pa.table({"nll": zeros}), path, compression="zstd")
     assert path.stat().st_size < 100_000
-    with pytest.raises(RowsError, match="says that it has 2000000 rows"):
+    with pytest.raises(RowsError, match="2,000,000 rows and 1 columns"):
         read_rows(path)
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())])
+def test_text_that_stands_once_and_is_meant_often_is_refused_before_it_is_written_out(kind, tmp_path, monkeypatch):
+    path = tmp_path / "rows.parquet"
+    monkeypatch.setattr(module, "MOST_UNPACKED", 20 << 20)
+    for text, said in (("x" * 20_001, "has a text of 20,001 bytes"), ("x" * 10_000, "unpacks to more than 20 MiB")):
+        texts = pa.DictionaryArray.from_arrays(pa.array([0] * 40_000, pa.int32()), [text])
+        parquet.write_table(pa.table({"reason": texts.cast(kind)}), path, compression="zstd")
+        assert path.stat().st_size < 20_000
+        about = parquet.read_metadata(path)
+        assert about.row_group(0).total_byte_size < 50_000
+        for read in (read_plain, read_rows):
+            usual = pa.default_memory_pool()
+            pool = pa.proxy_memory_pool(usual)
+            pa.set_memory_pool(pool)
+            try:
+                with pytest.raises(RowsError, match=said):
+                    read(path)
+            finally:
+                pa.set_memory_pool(usual)
+            assert pool.max_memory() < 30 << 20  # of 400 MB
+
+
+def test_a_dictionary_of_texts_is_read_as_text(tmp_path):
+    path = tmp_path / "rows.parquet"
+    reasons = pa.array(["", None]).dictionary_encode()
+    parquet.write_table(table_with(reason=reasons, x=pa.array([1, None]), y=pa.array([True, False])), path)
+    rows = read_rows(path)
+    assert rows["reason"].tolist() == ["", ""]
+    assert rows["seed"].tolist() == [0, 1]
+    assert rows["x"].isna().tolist() == [False, True]
+    assert rows["y"].tolist() == [1.0, 0.0]
 
 
 class Touches:

@@ -74,7 +74,7 @@ def test_what_a_killed_command_left_is_removed(tmp_path):
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EDQUOT])
-def test_results_are_replaced_all_or_none(number, tmp_path):
+def test_results_stay_as_they_were_if_not_all_can_be_written(number, tmp_path):
     def fails_half_way(workspace: Workspace) -> None:
         with workspace.replacing() as folder:
             (folder / "table.md").write_text("new")
@@ -88,6 +88,25 @@ def test_results_are_replaced_all_or_none(number, tmp_path):
             fails_half_way(workspace)
         assert (results / "table.md").read_text() == "old"
     assert names(results) == ["table.md"]
+
+
+def test_what_an_earlier_run_left_goes_and_all_else_stays(tmp_path):
+    results = tmp_path / "results"
+    results.mkdir()
+    for name in ("rows.parquet", "table.md", "ablation_walk_rank.png", "depth.md", "notes.md", "mine.png"):
+        (results / name).write_text("old")
+    with Workspace(results, tmp_path / "cache") as workspace, workspace.replacing() as folder:
+        for name in ("rows.parquet", "table.md", "shift.png"):
+            (folder / name).write_text("new")
+        assert (results / "depth.md").exists()
+    assert names(results) == ["mine.png", "notes.md", "rows.parquet", "shift.png", "table.md"]
+    assert [(results / name).read_text() for name in ("rows.parquet", "notes.md")] == ["new", "old"]
+
+
+@pytest.mark.parametrize("name", ["quick", "images", "ablation"])
+def test_all_that_a_run_keeps_beside_its_rows_is_known(name):
+    kept = Path(__file__).resolve().parents[2] / "results" / name
+    assert set(storage.stale_names(kept, ["rows.parquet"])) == set(names(kept)) - {"rows.parquet"}
 
 
 def test_a_file_in_the_place_of_the_folder_is_said(tmp_path):

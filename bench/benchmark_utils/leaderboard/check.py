@@ -8,9 +8,10 @@ from pathlib import Path
 import pandas as pd
 
 from benchmark_utils.leaderboard.repository import is_own
-from benchmark_utils.leaderboard.row_file import UnreadableRowsError, read_rows
 from benchmark_utils.leaderboard.rules import RULES, comparable
 from benchmark_utils.leaderboard.violations import Problem, records, violations
+from benchmark_utils.report.read_rows import read_plain
+from benchmark_utils.report.refusals import RowsError
 from benchmark_utils.tasks import known_tasks
 
 MOST_SHOWN = 8  # row numbers of a problem
@@ -20,7 +21,7 @@ def problems_of(rows: pd.DataFrame, runs: Mapping[str, pd.DataFrame]) -> list[Pr
     """Return all that is wrong with rows.
 
     Args:
-        rows: as row_file.read_rows gives them.
+        rows: as read_plain gives them.
         runs: the repository's rows by run, with which they must not collide and must be comparable; may be empty.
     """
     plain, tasks = comparable(rows), known_tasks()
@@ -41,8 +42,8 @@ def check(files: Iterable[Path], runs: Mapping[str, pd.DataFrame], folder: Path)
     for path in files:
         run = run_of(path, folder)
         try:
-            rows = read_rows(path)
-        except UnreadableRowsError as error:
+            rows = read_plain(path)
+        except RowsError as error:
             texts.append(str(error))
             good = False
             continue

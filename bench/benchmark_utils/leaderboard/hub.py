@@ -21,22 +21,34 @@ from huggingface_hub.repocard_data import eval_results_to_model_index, model_ind
 from benchmark_utils.leaderboard.board import Board
 from benchmark_utils.leaderboard.standing import default_settings, stands_for
 from benchmark_utils.leaderboard.texts import ABOUT, ABOUT_RANKS
+from benchmark_utils.report.markdown_text import markdown_text
 
+RAN = ("done", "failed", "diverged")  # what takes part in the ranks
 METRICS = ("nll", "ece", "brier", "accuracy", "crps", "rmse", "coverage90", "auroc_near_entropy", "auroc_far_entropy")
 
 Reported = tuple[dict[str, Any], dict[str, Any], dict[str, Any], dict[str, Any]]
 
 
 def reported(board: Board) -> Iterator[Reported]:
-    """Yield (entry, task, metric, mean-sd-n) of the settings that stand for each method, for the chief metrics."""
+    """Yield (entry, task, metric, mean-sd-n) of the settings that stand for each method, for the chief metrics.
+
+    These are the settings of the ranks, whether they finished or not, and only those that finished on all seeds that
+    the run has of the task.
+    """
     tasks = {task["name"]: task for task in board["tasks"]}
+    seeds_of: dict[tuple[str, str], set[int]] = {}
+    for entry in board["entries"]:
+        seeds_of.setdefault((entry["run"], entry["task"]), set()).update(entry["seeds"])
     variants: dict[tuple[str, str, str], set[str]] = {}
     for entry in board["entries"]:
-        if entry["seeds"]:
+        if any(entry["status"][status] for status in RAN):
             variants.setdefault((entry["run"], entry["task"], entry["method"]), set()).add(entry["settings"])
     for entry in board["entries"]:
         own = variants.get((entry["run"], entry["task"], entry["method"]), set())
         if entry["settings"] not in own or stands_for(entry["method"], own, default_settings()) != entry["settings"]:
+            continue
+        # A mean over other seeds than the others' is none to put beside them.
+        if set(entry["seeds"]) != seeds_of[entry["run"], entry["task"]]:
             continue
         task = tasks[entry["task"]]
         for metric in board["metrics"]:
@@ -130,7 +142,8 @@ def _eval_result(
 def _body(board: Board) -> str:
     """The card's text."""
     runs = "\n".join(
-        f"- `{each['run']}`: {each['n_rows']} rows of commit {each['commit']}, in `{each['rows']}`"
+        f"- {markdown_text(each['run'])}: {each['n_rows']} rows of commit {markdown_text(each['commit'])}, in "
+        f"{markdown_text(each['rows'])}"
         for each in board["made_from"]
     )
     files = {
@@ -141,6 +154,7 @@ def _body(board: Board) -> str:
         "ood.md": "out-of-distribution detection in full",
         "rows.schema.json": "JSON Schema of a row, by which `nox -s export -- --check FILE` judges rows",
         "ranks.png, pareto.png": "average ranks with their critical difference; cost beside quality",
+        "headline.md, headline.png": "the same in one table and one figure: how good, and at what cost",
         ".eval_results/": "a file a method for its own repository on the hub, a value an entry. The format has no "
         "field for the direction: the notes of each entry say whether lower is better",
     }

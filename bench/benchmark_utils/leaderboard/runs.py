@@ -9,7 +9,8 @@ import pandas as pd
 
 from benchmark_utils.leaderboard.check import problems_of
 from benchmark_utils.leaderboard.repository import is_own, place
-from benchmark_utils.leaderboard.row_file import UnreadableRowsError, read_rows
+from benchmark_utils.report.read_rows import read_rows
+from benchmark_utils.report.refusals import RowsError
 from benchmark_utils.row import SUITE_VERSION
 
 Runs = dict[str, pd.DataFrame]
@@ -52,7 +53,7 @@ def _rows(path: Path, others: Runs) -> tuple[pd.DataFrame | None, str]:
     """The rows of one run, which must fit the others; None and the reason if they cannot be on the leaderboard."""
     try:
         rows = read_rows(path)
-    except UnreadableRowsError as error:
+    except RowsError as error:
         return None, str(error)
     versions = {version for version in rows.get("suite_version", []) if version}
     if versions != {SUITE_VERSION}:

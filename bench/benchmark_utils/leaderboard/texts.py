@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 from benchmark_utils.leaderboard.board import Board
-from benchmark_utils.report.table import MISSING, markdown_table
+from benchmark_utils.report.markdown_text import markdown_text
+from benchmark_utils.report.table import MISSING, text_table
 
 SHOWN = {
     "classification": ("nll", "ece", "brier", "accuracy", "auroc_near_entropy", "auroc_far_entropy"),
@@ -31,7 +33,9 @@ ABOUT_RANKS = (
 
 def leaderboard_markdown(board: Board) -> str:
     """Return the leaderboard as Markdown."""
-    sources = ", ".join(f"[{each['run']}]({each['rows']}) ({each['n_rows']} rows)" for each in board["made_from"])
+    sources = ", ".join(
+        f"[{markdown_text(each['run'])}]({quote(each['rows'])}) ({each['n_rows']} rows)" for each in board["made_from"]
+    )
     parts = [
         "# Leaderboard",
         f"Suite version {board['suite_version']}, made from {sources} by `nox -s export`. The same as a page: "
@@ -69,7 +73,7 @@ def _ranks(board: Board) -> list[str]:
         lines.append(
             ["p", *(MISSING if ranks["friedman_p"] is None else f"{ranks['friedman_p']:.2g}" for ranks in own)]
         )
-        parts += [f"### {kind}", markdown_table(["mean rank", *(ranks["id"] for ranks in own)], lines)]
+        parts += [f"### {kind}", text_table(["mean rank", *(ranks["id"] for ranks in own)], lines)]
         tasks, left = own[0]["tasks"], own[0]["left_out"]
         out = ", ".join([*left["methods"], *left["tasks"]])
         parts.append(
@@ -103,16 +107,16 @@ def _task(board: Board, task: Mapping[str, Any], run: str) -> list[str]:
         for entry in done
     ]
     unfinished = [
-        f"- {entry['label']}: {', '.join(f'{n} {status}' for status, n in entry['status'].items() if n)}"
-        f" ({'; '.join(entry['reasons'])})"
+        f"- {markdown_text(entry['label'])}: {', '.join(f'{n} {status}' for status, n in entry['status'].items() if n)}"
+        f" ({markdown_text('; '.join(entry['reasons']))})"
         for entry in entries
         if entry["reasons"]
     ]
     sizes = f"{task['n_train']:,} training and {task['n_test']:,} test examples, {task['n_params']:,} weights"
     parts = [
-        f"## {task['name']} ({run})",
+        f"## {task['name']} ({markdown_text(run)})",
         f"{task['kind']}, {sizes}; content {task['dataset_sha256'][:12]}.",
-        markdown_table(headings, lines),
+        text_table(headings, lines),
     ]
     return parts + ["\n".join(unfinished)] * bool(unfinished)
 
@@ -127,4 +131,4 @@ def _definitions(board: Board) -> str:
     shown = {*SHOWN["classification"], *SHOWN["regression"]}
     quantities = [m for m in board["metrics"] if m["column"] in shown] + board["costs"]
     lines = [[q["id"], q["name"], q["formula"], q["unit"], q["better"]] for q in quantities]
-    return markdown_table(["id", "name", "definition", "unit", "better"], lines, n_left=5)
+    return text_table(["id", "name", "definition", "unit", "better"], lines, n_left=5)

@@ -13,14 +13,15 @@ from typing import Any
 
 import pandas as pd
 
+from benchmark_utils.report.markdown_text import markdown_text
 from benchmark_utils.report.table import (
     MISSING,
     REFERENCE,
     Column,
-    markdown_table,
     mean_and_spread,
     method_labels,
     remarks,
+    text_table,
 )
 
 DEFAULT = "default"
@@ -138,9 +139,9 @@ def ablation_markdown(found: list[Ablation], title: str) -> str:
     for one in found:
         parts.append(f"## {one.method}: {one.factor}\n\n![{one.factor}](ablation_{one.name}.png)")
         headings, lines = ablation_table(one)
-        parts.append(markdown_table(headings, lines, n_left=2))
+        parts.append(text_table(headings, lines, n_left=2))
         if notes := remarks(one.rows, method_labels(one.rows)):
-            parts.append("\n".join(f"- {note}" for note in notes))
+            parts.append("\n".join(f"- {markdown_text(note)}" for note in notes))
     return "\n\n".join(parts) + "\n" if parts else ""
 
 

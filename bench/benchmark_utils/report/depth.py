@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from benchmark_utils.report.table import MISSING, markdown_table, mean_and_spread, method_labels, remarks
+from benchmark_utils.report.markdown_text import markdown_text
+from benchmark_utils.report.table import MISSING, mean_and_spread, method_labels, remarks, text_table
 from benchmark_utils.report.training_time import total_gradients, training_time
 
 TASK = r"depth-(\d+)"
@@ -121,14 +122,14 @@ def depth_markdown(rows: pd.DataFrame, title: str) -> str:
         headings, lines = depth_table(found, measure)
         if lines:
             parts.append(f"## {measure.heading}")
-            parts.append(markdown_table(headings, lines))
+            parts.append(text_table(headings, lines))
     labels = method_labels(found)
     notes = [
         f"{task}: {note}"
         for task, group in found.sort_values("depth", kind="stable").groupby("task", sort=False)
         for note in remarks(group, labels)
     ]
-    return "\n\n".join([*parts, "\n".join(f"- {note}" for note in notes)]).rstrip() + "\n"
+    return "\n\n".join([*parts, "\n".join(f"- {markdown_text(note)}" for note in notes)]).rstrip() + "\n"
 
 
 def depth_table(found: pd.DataFrame, measure: Measure) -> tuple[list[str], list[list[str]]]:

@@ -7,7 +7,8 @@ import pandas as pd
 from benchmark_utils.metrics_ood import DETECTION
 from benchmark_utils.predictive_scores import SCORES
 from benchmark_utils.report.images import DISTANCES, ood_sets
-from benchmark_utils.report.table import Column, markdown_table, method_labels, task_table
+from benchmark_utils.report.markdown_text import markdown_text
+from benchmark_utils.report.table import Column, method_labels, task_table, text_table
 
 HEADINGS = {"auroc": "AUROC", "fpr95": "FPR95", "aupr_in": "AUPR in", "aupr_out": "AUPR out"}
 
@@ -39,7 +40,7 @@ def ood_markdown(rows: pd.DataFrame, title: str) -> str:
             headings, lines = task_table(group, labels, columns)
             if len(headings) > 2:  # more than method and seeds
                 parts.append(f"### {task}: score {score}, {definition.formula}")
-                parts.append(markdown_table(headings, lines))
+                parts.append(text_table(headings, lines))
     return "\n\n".join([f"# {title}", EXPLANATION, *parts]) + "\n" if parts else ""
 
 
@@ -53,4 +54,4 @@ def _about(rows: pd.DataFrame, sets: dict[str, str]) -> str:
     sizes = [f"{name} ({distance}, {rows[f'n_{name}'].max():,.0f})" for name, distance in sets.items()]
     text = f"{rows['n_test'].max():,.0f} test examples against: {', '.join(sizes)}."
     missing = [name for name in rows.get("ood_missing", pd.Series(dtype=str)).unique() if name]
-    return text + (f" Not at hand: {'; '.join(missing)}." if missing else "")
+    return text + (f" Not at hand: {markdown_text('; '.join(missing))}." if missing else "")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -14,6 +15,12 @@ from filelock import FileLock, Timeout
 from benchmark_utils.report.refusals import StorageError
 
 LEAST_FREE = 32 << 20  # bytes that have to be free; a run's result and MAP take less
+# What a run writes beside its rows, some of it only if it has something to show.
+WRITTEN = (
+    "arrays.npz", "table.md", "ood.md", "targets.md", "ablation.md", "depth.md", "benchopt.html",
+    "nll_against_cost.png", "predictive_bands.png", "uncertainty_maps.png", "reliability.png", "ood_roc.png",
+    "shift.png", "ablation_*.png", "depth.png",
+)  # fmt: skip
 PROBE = bytes(1 << 16)
 
 
@@ -92,18 +99,36 @@ class Workspace:
 
     @contextmanager
     def replacing(self) -> Iterator[Path]:
-        """Yield a folder to write into; at the end its files go to the results folder, all of them or none.
+        """Yield a folder to write into; once all its files are written they go to the results folder, one by one.
+
+        The rows go last: new rows have everything else of their run beside them. Then the figures, texts and pages of
+        an earlier run that this one did not write are removed. Whoever stops the command between the first and the
+        last file finds new files beside old rows; the same command again puts that right.
 
         Raises:
-            StorageError: if something could not be written; then the results folder is as it was.
+            StorageError: if something could not be written; then the results folder is as it was, unless it was the
+                renaming itself that failed.
         """
         whole = self.path / self._results.name
         with _in_words(self._results, "finished runs are kept, the same command writes them"):
             whole.mkdir()
             yield whole
-            # The rows come last: new ones have everything else beside them.
-            for file in sorted(whole.iterdir(), key=lambda file: file.name == "rows.parquet"):
+            files = sorted(whole.iterdir(), key=lambda file: file.name == "rows.parquet")
+            for file in files:
                 file.replace(self._results / file.name)
+            for name in stale_names(self._results, {file.name for file in files}):
+                (self._results / name).unlink()
+
+
+def stale_names(results: Path, written: Collection[str]) -> list[str]:
+    """Return the files of an earlier run in a results folder that this run, which wrote its rows, did not write.
+
+    Only those whose names a run gives; whatever else lies there is somebody's.
+    """
+    if "rows.parquet" not in written:
+        return []
+    names = {path.name for path in results.iterdir() if path.is_file()} - set(written)
+    return sorted(name for name in names if any(fnmatchcase(name, pattern) for pattern in WRITTEN))
 
 
 @contextmanager

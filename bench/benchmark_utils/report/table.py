@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -12,8 +13,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from benchmark_utils.report.markdown_text import markdown_text
+
 MISSING = "-"
 REFERENCE = "(long HMC reference)"
+_BARE_PIPE = re.compile(r"(?<!\\)\|")
 _NOTHING = pd.Series(dtype=float)
 
 
@@ -215,10 +219,22 @@ def print_tables(rows: pd.DataFrame, console: Console) -> None:
 
 
 def markdown_table(headings: Sequence[str], lines: Sequence[Sequence[str]], n_left: int = 1) -> str:
-    """Return a Markdown table, the first `n_left` columns to the left, the others to the right; "" without lines."""
+    """Return a Markdown table, the first `n_left` columns to the left, the others to the right; "" without lines.
+
+    Cells are Markdown, in which a bare | is escaped; for text that is none see text_table.
+    """
     rule = ["---" if i < n_left else "---:" for i in range(len(headings))]
     cells = [headings, rule, *lines] if lines else []
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in cells)
+    return "\n".join("| " + " | ".join(_BARE_PIPE.sub(r"\\|", cell) for cell in line) + " |" for line in cells)
+
+
+def text_table(headings: Sequence[str], lines: Sequence[Sequence[str]], n_left: int = 1) -> str:
+    """Return a Markdown table of plain text, which it shows as it stands; see markdown_table."""
+    return markdown_table(
+        [markdown_text(heading) for heading in headings],
+        [[markdown_text(cell) for cell in line] for line in lines],
+        n_left,
+    )
 
 
 def markdown(rows: pd.DataFrame, title: str) -> str:
@@ -226,7 +242,7 @@ def markdown(rows: pd.DataFrame, title: str) -> str:
     parts = [f"# {title}", EXPLANATION, timing_note(rows)]
     for heading, headings, lines, notes in _tables(rows):
         parts.append(f"## {heading}")
-        parts.append(markdown_table(headings, lines))
+        parts.append(text_table(headings, lines))
         if notes:
-            parts.append("\n".join(f"- {note}" for note in notes))
+            parts.append("\n".join(f"- {markdown_text(note)}" for note in notes))
     return "\n\n".join(part for part in parts if part) + "\n"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from benchmark_utils.report.images import mean_auroc, ood_sets
-from benchmark_utils.report.table import MISSING, markdown_table, mean_and_spread, method_labels
+from benchmark_utils.report.table import MISSING, mean_and_spread, method_labels, text_table
 from benchmark_utils.report.training_time import total_gradients
 
 OURS = ("metricbnn", "walk")
@@ -80,7 +80,7 @@ def image_targets(rows: pd.DataFrame) -> str:
             for rival in RIVALS
         ]
         if any(line[2] != MISSING for line in lines):
-            table = markdown_table(HEAD, lines, n_left=2)
+            table = text_table(HEAD, lines, n_left=2)
             parts.append(f"## {task} (against {', '.join(sets)})\n\n{table}")
     return "\n\n".join([*parts, EXPLANATION]) if parts else ""
 

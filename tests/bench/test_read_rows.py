@@ -12,9 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from benchmark_utils.leaderboard import row_file
 from benchmark_utils.leaderboard.check import check
-from benchmark_utils.leaderboard.row_file import UnreadableRowsError, read_rows
+from benchmark_utils.report import read_rows as module
+from benchmark_utils.report.read_rows import read_plain
+from benchmark_utils.report.refusals import RowsError
 from tests.bench.submitted_rows import RESULTS, RUNS, submitted
 
 
@@ -31,12 +32,12 @@ class Trap:
 def test_nothing_in_a_file_is_executed(tmp_path):
     mark, path = tmp_path / "mark", tmp_path / "rows.parquet"
     path.write_bytes(pickle.dumps(Trap(mark)))
-    with pytest.raises(UnreadableRowsError, match="cannot be read"):
-        read_rows(path)
+    with pytest.raises(RowsError, match="cannot be read"):
+        read_plain(path)
     table = pa.Table.from_pandas(submitted()).append_column("extra", pa.array([pickle.dumps(Trap(mark))] * 6))
     pq.write_table(table, path)
-    with pytest.raises(UnreadableRowsError, match="'extra' holds binary"):
-        read_rows(path)
+    with pytest.raises(RowsError, match="'extra' holds binary"):
+        read_plain(path)
     assert not mark.exists()
 
 
@@ -45,8 +46,8 @@ def test_nothing_in_a_file_is_executed(tmp_path):
 )
 def test_columns_of_anything_but_plain_values_are_refused(tmp_path, values):
     submitted().assign(extra=values).to_parquet(tmp_path / "rows.parquet")
-    with pytest.raises(UnreadableRowsError, match="column 'extra' holds"):
-        read_rows(tmp_path / "rows.parquet")
+    with pytest.raises(RowsError, match="column 'extra' holds"):
+        read_plain(tmp_path / "rows.parquet")
 
 
 def test_torn_empty_huge_and_ambiguous_files_are_refused_in_one_line(tmp_path, monkeypatch):
@@ -67,12 +68,12 @@ def test_torn_empty_huge_and_ambiguous_files_are_refused_in_one_line(tmp_path, m
         if name != "nul.csv":
             assert text.startswith(f"{tmp_path / name}: ")
             assert "\n" not in text
-    monkeypatch.setattr(row_file, "MOST_ROWS", 5)
-    with pytest.raises(UnreadableRowsError, match="split it"):
-        read_rows(path)
-    monkeypatch.setattr(row_file, "MOST_BYTES", 100)
-    with pytest.raises(UnreadableRowsError, match="MiB"):
-        read_rows(path)
+    monkeypatch.setattr(module, "MOST_ROWS", 5)
+    with pytest.raises(RowsError, match="split it"):
+        read_plain(path)
+    monkeypatch.setattr(module, "MOST_BYTES", 100)
+    with pytest.raises(RowsError, match="MiB"):
+        read_plain(path)
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
