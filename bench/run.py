@@ -64,8 +64,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         help="where results go; default results/CONFIG, or results/CONFIG-partial with -d or -s",
     )
     parser.add_argument(
-        "--bench", type=Path, default=BENCH, help=argparse.SUPPRESS
-    )  # another benchmark folder, for tests
+        "--bench", type=Path, default=BENCH, metavar="FOLDER", help="another benchmark folder: docs/leaderboard.md"
+    )
     settings = parser.parse_args(arguments)
     path = Path(settings.config)
     settings.config = path if path.suffix in (".yml", ".yaml") else CONFIGS / f"{settings.config}.yml"
