@@ -214,7 +214,7 @@ def test_a_run_leaves_rows_table_figures_and_page(tiny, plane):
         assert arrays["plane/walk/sd=0.01/entropy"].shape == (64, 64)
     for name in ("nll_against_cost.png", "predictive_bands.png", "uncertainty_maps.png", "benchopt.html"):
         assert (tiny.output / name).stat().st_size > 5000, name
-    assert "walk[sd=0.01]" in (tiny.output / "table.md").read_text()
+    assert r"walk\[sd=0.01]" in (tiny.output / "table.md").read_text()
     assert "walk[sd=0.1]" in tiny.printed
     assert not [path for path in tiny.output.iterdir() if path.name.startswith(".") or ".part" in path.name]
 
