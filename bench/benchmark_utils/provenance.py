@@ -73,6 +73,13 @@ def timing() -> str:
     return os.environ.get(TIMING, "not recorded")
 
 
+def timing_of(backend: str, n_workers: int) -> str:
+    """Return `timing` for the workers of a back end."""
+    if n_workers == 1 and backend == "loky":
+        return "one process"
+    return f"shared: {backend}, {n_workers} worker{'s' if n_workers != 1 else ''}"
+
+
 @lru_cache
 def device() -> str:
     """Return the processor's name and the number of threads that torch uses in this process."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from distributed import Client, LocalCluster
 
 from benchmark_utils.provenance import TIMING, timing
 from benchmark_utils.report import dask_workers
@@ -129,6 +130,26 @@ def test_workers_that_cannot_be_had_are_said(text, said, tmp_path, monkeypatch):
     (tmp_path / "p.yml").write_text(text)
     with pytest.raises(ConfigurationError, match=said):
         workers(read_parallel(tmp_path / "p.yml"), tmp_path, {}).__enter__()
+
+
+def test_workers_that_run_already_are_checked_and_told_how_to_work(tmp_path, monkeypatch):
+    monkeypatch.setenv(TIMING, "")
+    monkeypatch.setattr(dask_workers, "CONNECT_S", 60)
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None, silence_logs=50) as cluster:
+        options = {"backend": "dask", "dask_address": cluster.scheduler_address}
+        with workers(options, tmp_path, {"FIBERBNN_SAID": "one thread"}) as configuration:
+            assert configuration == {**options, "batch_size": 1}
+        with pytest.raises(ConfigurationError, match=r"a dask worker does not see .*nowhere: all machines must share"):
+            workers(options, tmp_path / "nowhere", {}).__enter__()
+        with Client(cluster) as client:
+            for _ in range(2):  # and so are those that take the place of dead ones
+                told = client.run(lambda: {name: os.environ.get(name) for name in (TIMING, "FIBERBNN_SAID")})
+                assert list(told.values()) == [{TIMING: "shared: dask, 1 worker", "FIBERBNN_SAID": "one thread"}]
+                client.restart_workers(list(client.scheduler_info()["workers"]))
+    with LocalCluster(n_workers=1, threads_per_worker=3, processes=False, dashboard_address=None) as cluster:
+        options = {"backend": "dask", "dask_address": cluster.scheduler_address}
+        with pytest.raises(ConfigurationError, match="a dask worker has 3 threads, it must have one"):
+            workers(options, tmp_path, {}).__enter__()
 
 
 def test_a_back_end_that_is_not_installed_is_said(tmp_path, monkeypatch):

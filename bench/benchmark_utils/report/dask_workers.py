@@ -19,7 +19,7 @@ from distributed import Client, KilledWorker, LocalCluster
 from distributed.diagnostics.plugin import Environ
 from joblib._dask import DaskDistributedBackend
 
-from benchmark_utils.provenance import TIMING
+from benchmark_utils.provenance import TIMING, timing_of
 from benchmark_utils.report.refusals import ConfigurationError
 from benchmark_utils.run_once import FAILURE_FILE
 
@@ -107,7 +107,7 @@ def dask_workers(
     where = {name: options[f"dask_{name}"] for name in ("address", "scheduler_file") if f"dask_{name}" in options}
     if where:
         with _reached(where) as client:
-            variables = {**variables, TIMING: f"shared: dask, {len(client.nthreads())} workers"}
+            variables = {**variables, TIMING: timing_of("dask", len(client.nthreads()))}
             _prepare(client, folder, variables)
             yield _configuration(client, options)
         return
@@ -152,7 +152,11 @@ def _prepare(client: Client, folder: Path, variables: dict[str, str]) -> None:
         raise ConfigurationError(
             f"a dask worker does not see {folder}: all machines must share the repository's folder"
         )
-    client.run(os.environ.update, variables)
+
+    def update() -> None:  # sent as code: of os.environ itself, workers would change a copy
+        os.environ.update(variables)
+
+    client.run(update)
     plugin = Environ(variables)
     plugin.restart = False  # what runs on the cluster goes on
     client.register_plugin(plugin)

@@ -11,7 +11,7 @@ from typing import Any
 import joblib
 from joblib.externals.loky.process_executor import BrokenProcessPool
 
-from benchmark_utils.provenance import TIMING
+from benchmark_utils.provenance import TIMING, timing_of
 from benchmark_utils.report.refusals import ConfigurationError
 
 # What a configuration may say, by back end; submitit's further options, slurm_*, are its own.
@@ -70,7 +70,7 @@ def workers(options: dict[str, Any], folder: Path, variables: dict[str, str]) ->
     """
     backend = options.get("backend", "loky")
     n_jobs = joblib.effective_n_jobs(options.get("n_jobs", 1))
-    os.environ[TIMING] = "one process" if n_jobs == 1 else f"shared: {backend}, {n_jobs} workers"
+    os.environ[TIMING] = timing_of(backend, n_jobs)
     with ExitStack() as stack:
         try:
             if backend == "dask":
