@@ -60,22 +60,35 @@ def test_sghmc_of_a_linear_model_has_the_moments_of_the_posterior():
     assert 1 - error < float(spread[0])
     assert float(spread[-1]) < 1.114 + error
     assert result["info"]["halvings"] == 0
-    # 64 probes of the curvature's diagonal and 20 products besides.
-    assert result["cost"] == {"grad_evals": 600 * 1000 + 64, "hvp_evals": 20}
+    # 64 probes of the curvature's diagonal, 20 products, and the energies of 30 draws besides.
+    assert result["cost"] == {"grad_evals": 600 * 1000 + 64, "hvp_evals": 20, "energy_evals": 30}
 
 
 def test_sghmc_takes_shorter_steps_where_it_diverges():
     task, map_fit = linear_task()
     # Longer than the friction over the curvature, Euler steps are unstable.
-    result = run(make_solver("sghmc", excess=4.0, n_chains=3, n_steps=1000, n_samples=30), task, map_fit)
+    result = run(make_solver("sghmc", excess=4.0, n_chains=3, n_steps=300, n_samples=30), task, map_fit)
     assert result["info"]["halvings"] >= 1
     assert result["sample_weights"](30).isfinite().all()
-    assert result["cost"]["grad_evals"] > 3 * 1000 + 64
+    assert result["cost"]["grad_evals"] > 3 * 300 + 64
+
+
+def test_sghmc_takes_shorter_steps_where_chains_are_hot():
+    task, map_fit = linear_task()
+    settings = {"excess": 0.1, "n_chains": 3, "n_steps": 60, "n_samples": 30}
+    # Finite chains all of them; from a MAP that is said to lie lower, the same energies are far too high.
+    lower = replace(map_fit, energy=map_fit.energy - 100.0)
+    solver = make_solver("sghmc", **settings)
+    solver.set_objective(task=task, map_fit=lower)
+    with pytest.raises(FloatingPointError, match="diverged, even at step size"):
+        solver.run(None)
+    assert run(make_solver("sghmc", **settings), task, map_fit)["info"]["halvings"] == 0
 
 
 def test_minibatches_are_charged_for_their_share_of_the_data():
-    task, map_fit = linear_task()
+    task, _ = linear_task()
     many = replace(task, x_train=task.x_train.repeat(60, 1), y_train=task.y_train.repeat(60, 1))
+    map_fit = fit_map(many.make_model(), many.x_train, many.y_train, many.likelihood())
     result = run(make_solver("sghmc", n_chains=2, n_steps=12, n_samples=2), many, map_fit)
     assert result["cost"]["grad_evals"] == pytest.approx(2 * 12 * 1000 / 2400 + 64)
     result = run(make_solver("vi", n_steps=12, batch_rows=600), many, map_fit)
@@ -142,3 +155,23 @@ def test_a_subnetwork_has_the_conditional_covariance_of_its_weights():
     assert ((draws[:, chosen].std(0) / sd - 1).abs() < 4 * (2 * 20_000) ** -0.5).all()
     correlation = draws[:, chosen].T.corrcoef()
     assert ((correlation - expected / sd.outer(sd)).abs() < 4 / 20_000**0.5).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "network", "reason"),
+    [
+        ("laplace", {"structure": "subnetwork", "subnet_share": 1.5}, (2, 4, 1), "at most 1, not 1.5"),
+        ("riemannian_laplace", {"most_rows": 39}, (2, 4, 1), "40 training rows take too long"),
+        ("riemannian_laplace", {"structure": "last_layer"}, (2, 4, 1), "must be full, kron or diag"),
+        ("riemannian_laplace", {"structure": "full"}, (2, 2000, 1), "needs 8001 x 8001 matrices"),
+        ("vi", {"learning_rate": 0.0}, (2, 4, 1), "have to be positive"),
+        ("sghmc", {"burn_in": 1.0}, (2, 4, 1), "less than 1"),
+    ],
+)
+def test_what_cannot_be_done_is_skipped_with_a_reason(name, settings, network, reason):
+    task = make_task("regression", network)
+    model = task.make_model()
+    untrained = MapFit(model, Network(model).weights, 0.0, 0.0, 0.0, 0, converged=False)
+    skipped, why = make_solver(name, **settings).skip(task=task, map_fit=untrained)
+    assert skipped
+    assert reason in why
