@@ -8,12 +8,12 @@ from typing import Any
 from benchopt import BaseObjective
 from torch import Tensor
 
-from benchmark_utils.noise import with_fitted_noise
-from benchmark_utils.prediction import Prediction
-from benchmark_utils.row import evaluate_method
-from benchmark_utils.run_once import RunOnce, failure_noted
-from benchmark_utils.shared_map import shared_map
-from benchmark_utils.task import MissingTask, Task
+from benchmark_utils.metrics.prediction import Prediction
+from benchmark_utils.rows.row import evaluate_method
+from benchmark_utils.rows.run_once import RunOnce, failure_noted
+from benchmark_utils.tasks.noise import with_fitted_noise
+from benchmark_utils.tasks.shared_map import shared_map
+from benchmark_utils.tasks.task import MissingTask, Task
 
 
 class Objective(BaseObjective):
@@ -52,6 +52,6 @@ class Objective(BaseObjective):
         cost: dict[str, float],
         info: dict[str, Any],
     ) -> dict[str, Any]:
-        """Return one flat row; see benchmark_utils/row.py for its columns."""
+        """Return one flat row; see benchmark_utils/rows/row.py for its columns."""
         with failure_noted(self):
             return evaluate_method(self.task, self.map_fit, predict, sample_weights, cost, info)

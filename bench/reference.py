@@ -33,13 +33,13 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from benchmark_utils import provenance
-from benchmark_utils.chains import initial_chains, predicted_values, predictive_diagnostics
-from benchmark_utils.metrics import evaluate_task
-from benchmark_utils.mlp_posterior import MLPPosterior
-from benchmark_utils.noise import with_fitted_noise
-from benchmark_utils.nuts import NutsRun, compiled_nuts
-from benchmark_utils.reference import (
+from benchmark_utils.data.sources import MissingDataError
+from benchmark_utils.methods.chains import initial_chains, predicted_values, predictive_diagnostics
+from benchmark_utils.methods.mlp_posterior import MLPPosterior
+from benchmark_utils.methods.nuts import NutsRun, compiled_nuts
+from benchmark_utils.metrics.evaluation import evaluate_task
+from benchmark_utils.rows import provenance
+from benchmark_utils.rows.reference import (
     FOLDER,
     FORMAT,
     Reference,
@@ -48,9 +48,9 @@ from benchmark_utils.reference import (
     reference_path,
     save_reference,
 )
-from benchmark_utils.sources import MissingDataError
-from benchmark_utils.task import Task
-from benchmark_utils.tasks import TASKS, load_task
+from benchmark_utils.tasks.known import TASKS, load_task
+from benchmark_utils.tasks.noise import with_fitted_noise
+from benchmark_utils.tasks.task import Task
 from fiberbnn import Network
 
 QUANTILES = 64  # of the function at each test input, regression

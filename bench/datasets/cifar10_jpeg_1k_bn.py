@@ -2,8 +2,8 @@
 
 from benchopt import BaseDataset
 
-from benchmark_utils.task import MissingTask, Task
-from benchmark_utils.tasks import benchopt_data
+from benchmark_utils.tasks.known import benchopt_data
+from benchmark_utils.tasks.task import MissingTask, Task
 
 
 class Dataset(BaseDataset):
@@ -14,5 +14,5 @@ class Dataset(BaseDataset):
     requirements = ["pip::torch", "pip::datasets", "pip::pillow"]
 
     def get_data(self) -> dict[str, Task | MissingTask]:
-        """Return dict(task=...); see benchmark_utils/image_tasks.py and image_sets.py."""
+        """Return dict(task=...); see benchmark_utils/tasks/images.py and image_sets.py."""
         return benchopt_data(self.name, self.seed)

@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from benchopt import BaseSolver
 
-from benchmark_utils.mixture import has_batch_norm, mixture_prediction
-from benchmark_utils.shared_map import member_seed, train_map
-from benchmark_utils.task import Task
+from benchmark_utils.methods.mixture import has_batch_norm, mixture_prediction
+from benchmark_utils.tasks.shared_map import member_seed, train_map
+from benchmark_utils.tasks.task import Task
 from fiberbnn import MapFit, Network
 from fiberbnn.batch_norm import statistics_of
 

@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from benchopt import BaseSolver
 
-from benchmark_utils.chains import initial_chains, predicted_values, predictive_diagnostics
-from benchmark_utils.mixture import mixture_prediction
-from benchmark_utils.mlp_posterior import MLPPosterior
-from benchmark_utils.nuts import compiled_nuts
-from benchmark_utils.task import Task
+from benchmark_utils.methods.chains import initial_chains, predicted_values, predictive_diagnostics
+from benchmark_utils.methods.mixture import mixture_prediction
+from benchmark_utils.methods.mlp_posterior import MLPPosterior
+from benchmark_utils.methods.nuts import compiled_nuts
+from benchmark_utils.tasks.task import Task
 from fiberbnn import MapFit, Network
 
 

@@ -8,10 +8,10 @@ from benchopt import BaseSolver
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
-from benchmark_utils.laplace_fit import backpack_quiet, fitted_laplace, too_large_for_full, unknown_to_kron
-from benchmark_utils.mixture import IMAGE_ROWS, mixture_prediction, samples_for
-from benchmark_utils.prediction import Prediction
-from benchmark_utils.task import Task
+from benchmark_utils.methods.laplace_fit import backpack_quiet, fitted_laplace, too_large_for_full, unknown_to_kron
+from benchmark_utils.methods.mixture import IMAGE_ROWS, mixture_prediction, samples_for
+from benchmark_utils.metrics.prediction import Prediction
+from benchmark_utils.tasks.task import Task
 from fiberbnn import MapFit, Network
 
 LARGEST_JACOBIAN = 100_000  # numbers in that of all outputs of one image

@@ -4,8 +4,8 @@ from typing import Any
 
 from benchopt import BaseSolver
 
-from benchmark_utils.mixture import mixture_prediction
-from benchmark_utils.task import Task
+from benchmark_utils.methods.mixture import mixture_prediction
+from benchmark_utils.tasks.task import Task
 from fiberbnn import MapFit, Network
 
 

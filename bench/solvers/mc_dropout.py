@@ -7,10 +7,10 @@ import torch
 from benchopt import BaseSolver
 from torch import Tensor
 
-from benchmark_utils.dropout import dropouts, masks_from
-from benchmark_utils.mixture import IMAGE_ROWS, samples_for
-from benchmark_utils.prediction import Prediction
-from benchmark_utils.task import Task
+from benchmark_utils.methods.dropout import dropouts, masks_from
+from benchmark_utils.methods.mixture import IMAGE_ROWS, samples_for
+from benchmark_utils.metrics.prediction import Prediction
+from benchmark_utils.tasks.task import Task
 from fiberbnn import MapFit
 
 

@@ -10,12 +10,9 @@ import torch
 from benchopt import BaseSolver
 from torch import Tensor
 
-from benchmark_utils.changed_settings import ChangedSettings
-from benchmark_utils.cost import Meter
-from benchmark_utils.metrics import evaluate_task
-from benchmark_utils.metrics_reference import total_variation, total_variation_density
-from benchmark_utils.mixture import mixture_prediction, samples_for
-from benchmark_utils.modes import (
+from benchmark_utils.methods.changed_settings import ChangedSettings
+from benchmark_utils.methods.mixture import mixture_prediction, samples_for
+from benchmark_utils.methods.modes import (
     autoencoder_settings_of,
     batch_size_of_walk,
     cost_from,
@@ -24,8 +21,11 @@ from benchmark_utils.modes import (
     prediction_of,
     schedule_of,
 )
-from benchmark_utils.prediction import Prediction
-from benchmark_utils.task import Task
+from benchmark_utils.metrics.evaluation import evaluate_task
+from benchmark_utils.metrics.prediction import Prediction
+from benchmark_utils.metrics.reference import total_variation, total_variation_density
+from benchmark_utils.rows.cost import Meter
+from benchmark_utils.tasks.task import Task
 from fiberbnn import AutoencoderSettings, LatentPosterior, LatentSettings, MapFit, MetricBNN, WalkSchedule
 from fiberbnn.batch_norm import statistics_of
 

@@ -7,10 +7,10 @@ import torch
 from benchopt import BaseSolver
 from torch import Tensor
 
-from benchmark_utils.geodesics import Gradient, exponential_map
-from benchmark_utils.laplace_fit import fitted_laplace, too_large_for_full
-from benchmark_utils.mixture import mixture_prediction
-from benchmark_utils.task import Task
+from benchmark_utils.methods.geodesics import Gradient, exponential_map
+from benchmark_utils.methods.laplace_fit import fitted_laplace, too_large_for_full
+from benchmark_utils.methods.mixture import mixture_prediction
+from benchmark_utils.tasks.task import Task
 from fiberbnn import Energy, MapFit, Network
 
 

@@ -6,10 +6,10 @@ import torch
 from benchopt import BaseSolver
 from torch import Tensor
 
-from benchmark_utils.dropout import masks_from
-from benchmark_utils.log_posterior import energy_in_batches, log_posterior, sgmcmc
-from benchmark_utils.mixture import mixture_prediction, samples_for
-from benchmark_utils.task import Task
+from benchmark_utils.methods.dropout import masks_from
+from benchmark_utils.methods.log_posterior import energy_in_batches, log_posterior, sgmcmc
+from benchmark_utils.methods.mixture import mixture_prediction, samples_for
+from benchmark_utils.tasks.task import Task
 from fiberbnn import Energy, MapFit, MinibatchEnergy, Network
 from fiberbnn.curvature import diagonal_scale, ggn_diagonal, largest_eigenvalue
 

@@ -5,11 +5,11 @@ from typing import Any
 from benchopt import BaseSolver
 from torch import Tensor
 
-from benchmark_utils.changed_settings import ChangedSettings
-from benchmark_utils.mixture import mixture_prediction
-from benchmark_utils.modes import cost_from
-from benchmark_utils.shared_map import shared_energy
-from benchmark_utils.task import Task
+from benchmark_utils.methods.changed_settings import ChangedSettings
+from benchmark_utils.methods.mixture import mixture_prediction
+from benchmark_utils.methods.modes import cost_from
+from benchmark_utils.tasks.shared_map import shared_energy
+from benchmark_utils.tasks.task import Task
 from fiberbnn import Basis, LatentSettings, MapFit, Network, WalkSchedule, walk_from
 from fiberbnn_kernels import philox_normal
 

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector
 from torch.optim.swa_utils import AveragedModel
 
-from benchmark_utils.cost import Meter
-from benchmark_utils.dropout import masks_from
-from benchmark_utils.mixture import IMAGE_ROWS, has_batch_norm, mixture_prediction, samples_for
-from benchmark_utils.task import Task
+from benchmark_utils.methods.dropout import masks_from
+from benchmark_utils.methods.mixture import IMAGE_ROWS, has_batch_norm, mixture_prediction, samples_for
+from benchmark_utils.rows.cost import Meter
+from benchmark_utils.tasks.task import Task
 from fiberbnn import Energy, MapFit, Network
 from fiberbnn.batch_norm import refreshed_statistics
 

@@ -9,10 +9,10 @@ from benchopt import BaseSolver
 from torch import Tensor
 from torchopt.schedule import polynomial_schedule
 
-from benchmark_utils.dropout import masks_from
-from benchmark_utils.log_posterior import energy_in_batches, log_posterior, vi
-from benchmark_utils.mixture import mixture_prediction, samples_for
-from benchmark_utils.task import Task
+from benchmark_utils.methods.dropout import masks_from
+from benchmark_utils.methods.log_posterior import energy_in_batches, log_posterior, vi
+from benchmark_utils.methods.mixture import mixture_prediction, samples_for
+from benchmark_utils.tasks.task import Task
 from fiberbnn import MapFit, Network
 from fiberbnn.cost import Cost
 

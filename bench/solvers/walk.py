@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from benchopt import BaseSolver
 
-from benchmark_utils.changed_settings import ChangedSettings
-from benchmark_utils.modes import (
+from benchmark_utils.methods.changed_settings import ChangedSettings
+from benchmark_utils.methods.modes import (
     batch_size_of_walk,
     cost_from,
     map_fits,
@@ -17,7 +17,7 @@ from benchmark_utils.modes import (
     thinned,
     walk_settings_of,
 )
-from benchmark_utils.task import Task
+from benchmark_utils.tasks.task import Task
 from fiberbnn import (
     Energy,
     MapFit,

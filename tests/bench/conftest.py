@@ -15,7 +15,7 @@ BENCH = Path(__file__).resolve().parents[2] / "bench"
 
 TINY_TASK = '''
     import torch
-    from benchmark_utils.task import Task
+    from benchmark_utils.tasks.task import Task
     from benchopt import BaseDataset
 
     class Dataset(BaseDataset):
@@ -37,7 +37,7 @@ TINY_TASK = '''
 
 TINY_PLANE = '''
     import torch
-    from benchmark_utils.task import Task
+    from benchmark_utils.tasks.task import Task
     from benchopt import BaseDataset
 
     class Dataset(BaseDataset):
@@ -61,7 +61,7 @@ NOISY_METHOD = '''
     from pathlib import Path
 
     import torch
-    from benchmark_utils.prediction import Prediction
+    from benchmark_utils.metrics.prediction import Prediction
     from benchopt import BaseSolver
     from fiberbnn import Network
 

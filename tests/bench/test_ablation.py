@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from plots import ablation as plot
 
-from benchmark_utils.changed_settings import ChangedSettings
+from benchmark_utils.methods.changed_settings import ChangedSettings
 from benchmark_utils.report.ablation import ablation_markdown, ablation_table, ablations, without_variants
 
 DEFAULTS = {"walk": {"drift": "persistent", "steps": 290}}

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from benchmark_utils.tasks import known_tasks
+from benchmark_utils.tasks.known import known_tasks
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "bench" / "configs"

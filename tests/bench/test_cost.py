@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmark_utils.cost import Meter, gradients_of, resident_mib
+from benchmark_utils.rows.cost import Meter, gradients_of, resident_mib
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux can reset the peak")
 

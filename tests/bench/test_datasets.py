@@ -6,10 +6,10 @@ import datasets as hugging_face
 import pytest
 from benchopt.benchmark import Benchmark
 
-from benchmark_utils import image_sources, reachable
-from benchmark_utils.image_tasks import IMAGE_TASKS
-from benchmark_utils.task import MissingTask, Task
-from benchmark_utils.tasks import TASKS
+from benchmark_utils.data import image_sources, reachable
+from benchmark_utils.tasks.images import IMAGE_TASKS
+from benchmark_utils.tasks.known import TASKS
+from benchmark_utils.tasks.task import MissingTask, Task
 
 FOLDER = Path(__file__).parents[2] / "bench"
 ALL = [*TASKS, *IMAGE_TASKS]

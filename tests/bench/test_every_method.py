@@ -15,14 +15,14 @@ import pytest
 import torch
 from benchopt.benchmark import Benchmark
 
-from benchmark_utils import modes
-from benchmark_utils.image_tasks import IMAGE_TASKS
-from benchmark_utils.noise import with_fitted_noise
-from benchmark_utils.row import evaluate_method
-from benchmark_utils.run_once import watch
-from benchmark_utils.shared_map import train_map
-from benchmark_utils.table_tasks import TASKS
-from benchmark_utils.task import MissingTask, Task
+from benchmark_utils.methods import modes
+from benchmark_utils.rows.row import evaluate_method
+from benchmark_utils.rows.run_once import watch
+from benchmark_utils.tasks.images import IMAGE_TASKS
+from benchmark_utils.tasks.noise import with_fitted_noise
+from benchmark_utils.tasks.shared_map import train_map
+from benchmark_utils.tasks.tables import TASKS
+from benchmark_utils.tasks.task import MissingTask, Task
 from fiberbnn import AutoencoderSettings, MapFit, WalkSchedule
 from tests.bench.tiny_images import tiny_image_task
 

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from benchmark_utils.sources import MissingDataError, Origin, find_content, read_manifest
+from benchmark_utils.data.sources import MissingDataError, Origin, find_content, read_manifest
 
 EXAMPLES = int(os.environ.get("FIBERBNN_FUZZ", "0"))  # the same few each time, or as many as this says, drawn anew
 FUZZ = settings(

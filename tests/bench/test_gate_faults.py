@@ -13,15 +13,15 @@ import fiberbnn.latent
 import fiberbnn.run
 from bench.speed import gradient_baselines
 from bench.speed.problems import Problem
-from benchmark_utils import metrics_classification
 from benchmark_utils.gate import baseline, definitions, repeats, speed, step_size, workloads
 from benchmark_utils.gate.calibration import calibration_checks
 from benchmark_utils.gate.check import Check, exit_code
 from benchmark_utils.gate.pairs import compared
-from benchmark_utils.metrics import METRICS
-from benchmark_utils.prediction import Prediction
-from benchmark_utils.shared_map import train_map
-from benchmark_utils.task import Task
+from benchmark_utils.metrics import classification as metrics_classification
+from benchmark_utils.metrics.evaluation import METRICS
+from benchmark_utils.metrics.prediction import Prediction
+from benchmark_utils.tasks.shared_map import train_map
+from benchmark_utils.tasks.task import Task
 from fiberbnn import Categorical, Energy, MapFit, Network
 
 BASELINE = Path(__file__).resolve().parents[2] / "results" / "baseline" / "quick"

@@ -8,7 +8,7 @@ import torch
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
-from benchmark_utils.geodesics import TooManyEvaluations, exponential_map, squared_speed
+from benchmark_utils.methods.geodesics import TooManyEvaluations, exponential_map, squared_speed
 
 GENERATOR = torch.Generator().manual_seed(0)
 VELOCITIES = torch.randn(4, 2, generator=GENERATOR, dtype=torch.float64)

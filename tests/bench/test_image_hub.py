@@ -24,17 +24,17 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, Image
 from PIL import Image as Picture
 
-from benchmark_utils import hub, image_sets, image_sources, reachable
-from benchmark_utils.image_sources import content_hash, find_images, why_absent
-from benchmark_utils.sources import MissingDataError
+from benchmark_utils.data import hub, image_sets, image_sources, reachable
+from benchmark_utils.data.image_sources import content_hash, find_images, why_absent
+from benchmark_utils.data.sources import MissingDataError
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 BENCH = Path(__file__).resolve().parents[2] / "bench"
 CHILD = """
 import json, sys
 from pathlib import Path
-from benchmark_utils import image_sets, image_sources
-from benchmark_utils.sources import MissingDataError
+from benchmark_utils.data import image_sets, image_sources
+from benchmark_utils.data.sources import MissingDataError
 
 image_sources.CACHE = Path(sys.argv[1])
 found = {}

@@ -14,9 +14,9 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import update_bn
 
-from benchmark_utils.mixture import IMAGE_ROWS, IMAGE_SAMPLES, mixture_prediction, samples_for
-from benchmark_utils.shared_map import map_key, shared_energy, train_map
-from benchmark_utils.task import Task, Training
+from benchmark_utils.methods.mixture import IMAGE_ROWS, IMAGE_SAMPLES, mixture_prediction, samples_for
+from benchmark_utils.tasks.shared_map import map_key, shared_energy, train_map
+from benchmark_utils.tasks.task import Task, Training
 from fiberbnn import Categorical, Energy, MapFit, Network, fit_map
 from fiberbnn.batch_norm import statistics_of
 from tests.bench.tiny_images import tiny_image_task

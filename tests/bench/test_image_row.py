@@ -13,12 +13,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmark_utils import row
-from benchmark_utils.figure_arrays import figure_arrays
-from benchmark_utils.image_row import detection, shifted
-from benchmark_utils.metrics import evaluate
-from benchmark_utils.metrics_ood import auroc
-from benchmark_utils.prediction import Prediction
+from benchmark_utils.metrics.evaluation import evaluate
+from benchmark_utils.metrics.ood import auroc
+from benchmark_utils.metrics.prediction import Prediction
+from benchmark_utils.rows import row
+from benchmark_utils.rows.figure_arrays import figure_arrays
+from benchmark_utils.rows.image_row import detection, shifted
 
 
 @dataclass

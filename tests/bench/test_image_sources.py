@@ -12,9 +12,9 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, Image, Value
 from PIL import Image as Picture
 
-from benchmark_utils import image_sets, image_sources
-from benchmark_utils.image_sources import ImageOrigin, content_hash, decode, find_images, why_absent
-from benchmark_utils.sources import MissingDataError
+from benchmark_utils.data import image_sets, image_sources
+from benchmark_utils.data.image_sources import ImageOrigin, content_hash, decode, find_images, why_absent
+from benchmark_utils.data.sources import MissingDataError
 
 FOLDER = os.environ.get("FIBERBNN_DATA", "")
 needs_folder = pytest.mark.skipif(not FOLDER, reason="FIBERBNN_DATA is not set")

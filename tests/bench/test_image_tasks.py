@@ -12,13 +12,14 @@ import pytest
 import torch
 from torch import nn
 
-from benchmark_utils import image_sets, image_sources, image_tasks, reachable
-from benchmark_utils.image_sources import ImageContent, ImageOrigin
-from benchmark_utils.image_tasks import IMAGE_TASKS, NOT_RECORDED, joined, load_image_task, scale_of, split_images
-from benchmark_utils.networks import ARCHITECTURES
-from benchmark_utils.ood_sets import Scale, fitted
-from benchmark_utils.task import MissingTask, Task
-from benchmark_utils.tasks import TASKS, benchopt_data, load_task
+from benchmark_utils.data import image_sets, image_sources, reachable
+from benchmark_utils.data.image_sources import ImageContent, ImageOrigin
+from benchmark_utils.data.ood_sets import Scale, fitted
+from benchmark_utils.tasks import images as image_tasks
+from benchmark_utils.tasks.images import IMAGE_TASKS, NOT_RECORDED, joined, load_image_task, scale_of, split_images
+from benchmark_utils.tasks.known import TASKS, benchopt_data, load_task
+from benchmark_utils.tasks.networks import ARCHITECTURES
+from benchmark_utils.tasks.task import MissingTask, Task
 
 FOLDER = os.environ.get("FIBERBNN_DATA", "")
 needs_folder = pytest.mark.skipif(not FOLDER, reason="FIBERBNN_DATA is not set")

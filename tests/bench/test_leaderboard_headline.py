@@ -6,7 +6,7 @@ import pytest
 
 from benchmark_utils.leaderboard.headline import draw_headline, headline_markdown, make_headline
 from benchmark_utils.leaderboard.quantities import metric_quantities
-from benchmark_utils.provenance import ROOT
+from benchmark_utils.rows.provenance import ROOT
 
 COLUMNS = ("nll", "ece", "crps")
 

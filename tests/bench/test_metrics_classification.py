@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, brier_score_loss, log_loss
 
-from benchmark_utils.metrics import METRICS, evaluate
-from benchmark_utils.metrics_classification import reliability
-from benchmark_utils.prediction import Prediction
+from benchmark_utils.metrics.classification import reliability
+from benchmark_utils.metrics.evaluation import METRICS, evaluate
+from benchmark_utils.metrics.prediction import Prediction
 
 COLUMNS = ["nll", "brier", "accuracy", "ece"]
 
@@ -165,7 +165,7 @@ def test_every_definition_is_complete_and_versioned() -> None:
 
 
 def test_an_id_or_a_column_cannot_be_registered_twice() -> None:
-    from benchmark_utils.metric import metric
+    from benchmark_utils.metrics.metric import metric
 
     for id, column in [("ece-15ew-top1/1", "new"), ("new/1", "ece")]:
         with pytest.raises(ValueError, match="repeats 'ece-15ew-top1/1'"):

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from benchmark_utils.metrics import METRICS
-from benchmark_utils.metrics_ood import DETECTION, aupr_in, aupr_out, auroc, fpr95, roc_points
-from benchmark_utils.prediction import Prediction
-from benchmark_utils.predictive_scores import SCORES, foreign_scores
+from benchmark_utils.metrics.evaluation import METRICS
+from benchmark_utils.metrics.ood import DETECTION, aupr_in, aupr_out, auroc, fpr95, roc_points
+from benchmark_utils.metrics.prediction import Prediction
+from benchmark_utils.metrics.predictive_scores import SCORES, foreign_scores
 
 
 def tensor(values) -> torch.Tensor:

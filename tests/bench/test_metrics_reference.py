@@ -7,14 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from benchmark_utils.metrics import (
+from benchmark_utils.metrics.evaluation import (
     agreement,
     energy_ratio,
     evaluate,
     total_variation,
     total_variation_density,
 )
-from benchmark_utils.prediction import Prediction
+from benchmark_utils.metrics.prediction import Prediction
 
 
 def classes(probabilities: list) -> Prediction:

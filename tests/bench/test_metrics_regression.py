@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate, optimize, stats
 
-from benchmark_utils.metrics import evaluate, gap_spread
-from benchmark_utils.prediction import Prediction
-from benchmark_utils.tasks import load_task
+from benchmark_utils.metrics.evaluation import evaluate, gap_spread
+from benchmark_utils.metrics.prediction import Prediction
+from benchmark_utils.tasks.known import load_task
 
 
 def random_case(n_samples: int, n_examples: int, seed: int) -> tuple[Prediction, torch.Tensor]:

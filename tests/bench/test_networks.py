@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.func import functional_call, vmap
 
-from benchmark_utils.networks import ARCHITECTURES, ResidualBlock, make_network
+from benchmark_utils.tasks.networks import ARCHITECTURES, ResidualBlock, make_network
 
 SIZES = {
     "small-tanh-cnn": (1, 28, 1938),

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark_utils.figure_arrays import figure_arrays
-from benchmark_utils.metrics import evaluate_task, gap_spread
-from benchmark_utils.mixture import mixture_prediction
-from benchmark_utils.noise import fit_noise, with_fitted_noise
-from benchmark_utils.prediction import Prediction
-from benchmark_utils.row import evaluate_method
-from benchmark_utils.shared_map import shared_map, train_map
-from benchmark_utils.task import Task, Units
+from benchmark_utils.methods.mixture import mixture_prediction
+from benchmark_utils.metrics.evaluation import evaluate_task, gap_spread
+from benchmark_utils.metrics.prediction import Prediction
+from benchmark_utils.rows.figure_arrays import figure_arrays
+from benchmark_utils.rows.row import evaluate_method
+from benchmark_utils.tasks.noise import fit_noise, with_fitted_noise
+from benchmark_utils.tasks.shared_map import shared_map, train_map
+from benchmark_utils.tasks.task import Task, Units
 from fiberbnn import Network
 
 

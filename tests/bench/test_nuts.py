@@ -9,10 +9,10 @@ import fiberbnn
 pytest.importorskip("jax", reason="NUTS needs jax (extra hmc)")
 pytest.importorskip("blackjax", reason="NUTS needs blackjax (extra hmc)")
 
-from benchmark_utils.chains import initial_chains, predicted_values, predictive_diagnostics
-from benchmark_utils.mlp_posterior import MLPPosterior
-from benchmark_utils.nuts import Nuts, compiled_nuts
-from benchmark_utils.task import Task
+from benchmark_utils.methods.chains import initial_chains, predicted_values, predictive_diagnostics
+from benchmark_utils.methods.mlp_posterior import MLPPosterior
+from benchmark_utils.methods.nuts import Nuts, compiled_nuts
+from benchmark_utils.tasks.task import Task
 
 CHAINS, DRAWS = 2, 500
 

@@ -17,13 +17,13 @@ import pytest
 
 pytest.importorskip("aiohttp", reason="datasets reads addresses by fsspec[http]")
 
-from benchmark_utils import reachable
-from benchmark_utils.classification_sets import AUSTRALIAN, BREAST, GLASS, IONOSPHERE, VEHICLE
-from benchmark_utils.content import Content, MissingDataError, canonical
-from benchmark_utils.official import WHITESPACE, OfficialTable, from_official
-from benchmark_utils.published_splits import PublishedSplits, splits_hash
-from benchmark_utils.regression_sets import BOSTON, WINE, YACHT
-from benchmark_utils.sources import ENVIRONMENT_VARIABLE, OFFICIAL, Origin, find_content, find_splits, from_folder
+from benchmark_utils.data import reachable
+from benchmark_utils.data.classification_sets import AUSTRALIAN, BREAST, GLASS, IONOSPHERE, VEHICLE
+from benchmark_utils.data.content import Content, MissingDataError, canonical
+from benchmark_utils.data.official import WHITESPACE, OfficialTable, from_official
+from benchmark_utils.data.published_splits import PublishedSplits, splits_hash
+from benchmark_utils.data.regression_sets import BOSTON, WINE, YACHT
+from benchmark_utils.data.sources import ENVIRONMENT_VARIABLE, OFFICIAL, Origin, find_content, find_splits, from_folder
 
 FOLDER = os.environ.get(ENVIRONMENT_VARIABLE, "")
 needs_folder = pytest.mark.skipif(not FOLDER, reason="FIBERBNN_DATA is not set")

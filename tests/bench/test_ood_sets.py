@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image as Picture
 
-from benchmark_utils import ood_sets as module
-from benchmark_utils.image_sources import ImageContent, ImageOrigin
-from benchmark_utils.ood_sets import (
+from benchmark_utils.data import ood_sets as module
+from benchmark_utils.data.image_sources import ImageContent, ImageOrigin
+from benchmark_utils.data.ood_sets import (
     CIFAR10_SETS,
     FASHION_SETS,
     MNIST_SETS,
@@ -21,7 +21,7 @@ from benchmark_utils.ood_sets import (
     load_ood,
     ood_sets,
 )
-from benchmark_utils.synthetic_images import LEAST_CONTRAST, font_letters, photo_patches
+from benchmark_utils.data.synthetic_images import LEAST_CONTRAST, font_letters, photo_patches
 
 GREY = Scale((28, 28, 1), (0.25,), (0.5,))
 COLOUR = Scale((32, 32, 3), (0.5, 0.25, 0.0), (0.25, 0.5, 1.0))

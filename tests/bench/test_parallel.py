@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 from distributed import Client, LocalCluster
 
-from benchmark_utils.provenance import TIMING, timing
 from benchmark_utils.report import dask_workers
 from benchmark_utils.report.configuration import read_parallel
 from benchmark_utils.report.parallel import workers
 from benchmark_utils.report.refusals import ConfigurationError
+from benchmark_utils.rows.provenance import TIMING, timing
 from tests.bench.slurm_stand_in import install
 
 CONFIGS = Path(__file__).resolve().parents[2] / "bench" / "configs"
@@ -25,7 +25,7 @@ DIES = '''
     import os
     from pathlib import Path
     from benchopt import BaseSolver
-    from benchmark_utils.prediction import Prediction
+    from benchmark_utils.metrics.prediction import Prediction
     import torch
 
     class Solver(BaseSolver):

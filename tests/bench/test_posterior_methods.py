@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmark_utils.geodesics import exponential_map
-from benchmark_utils.log_posterior import energy_in_batches, log_posterior
-from benchmark_utils.task import Task
+from benchmark_utils.methods.geodesics import exponential_map
+from benchmark_utils.methods.log_posterior import energy_in_batches, log_posterior
+from benchmark_utils.tasks.task import Task
 from fiberbnn import Energy, MapFit, Network, fit_map
 from tests.bench.test_solvers import TASKS, linear_posterior, make_solver, make_task, run
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy import stats
 
-from benchmark_utils.prediction import Prediction
+from benchmark_utils.metrics.prediction import Prediction
 
 
 def test_probabilities_are_averaged_and_not_their_logarithms() -> None:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
-from benchmark_utils.content import Content, canonical, to_dataset
-from benchmark_utils.published_splits import canonical_test_rows, listed_test_rows, split_of, splits_hash
+from benchmark_utils.data.content import Content, canonical, to_dataset
+from benchmark_utils.data.published_splits import canonical_test_rows, listed_test_rows, split_of, splits_hash
 
 X = np.array([[3.0], [1.0], [2.0], [1.0], [5.0]])
 Y = np.array([0.3, 0.1, 0.2, 0.1, 0.5])  # rows 1 and 3 are equal

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark_utils.prediction import Prediction
-from benchmark_utils.reference import (
+from benchmark_utils.metrics.prediction import Prediction
+from benchmark_utils.rows.reference import (
     FORMAT,
     Reference,
     identity,
@@ -16,7 +16,7 @@ from benchmark_utils.reference import (
     reference_prediction,
     save_reference,
 )
-from benchmark_utils.task import Task
+from benchmark_utils.tasks.task import Task
 
 
 def make_task(kind: str) -> Task:

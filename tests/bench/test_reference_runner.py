@@ -9,9 +9,9 @@ pytest.importorskip("blackjax", reason="NUTS needs blackjax (extra hmc)")
 
 import reference
 
-from benchmark_utils.reference import load_reference, reference_path
-from benchmark_utils.sources import MissingDataError
-from benchmark_utils.task import Task
+from benchmark_utils.data.sources import MissingDataError
+from benchmark_utils.rows.reference import load_reference, reference_path
+from benchmark_utils.tasks.task import Task
 
 
 def tiny_task(name: str, seed: int) -> Task:

@@ -100,9 +100,9 @@ NOT_IMPORTED = """
 
 STRIPES = '''
     import torch
-    from benchmark_utils.ood_sets import OodSet, Scale
-    from benchmark_utils.shifts import Shift, blur
-    from benchmark_utils.task import Task
+    from benchmark_utils.data.ood_sets import OodSet, Scale
+    from benchmark_utils.data.shifts import Shift, blur
+    from benchmark_utils.tasks.task import Task
     from benchopt import BaseDataset
 
     class Dataset(BaseDataset):
@@ -130,7 +130,7 @@ STRIPES = '''
 
 TOO_SURE = '''
     import torch
-    from benchmark_utils.prediction import Prediction
+    from benchmark_utils.metrics.prediction import Prediction
     from benchopt import BaseSolver
 
     class Solver(BaseSolver):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from benchmark_utils.shifts import add_noise, blur, blur_matrix, rotate, standard_shifts
+from benchmark_utils.data.shifts import add_noise, blur, blur_matrix, rotate, standard_shifts
 
 
 def images(n: int = 3, channels: int = 3, side: int = 12) -> torch.Tensor:

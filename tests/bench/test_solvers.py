@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from benchmark_utils.prediction import Prediction
-from benchmark_utils.task import Task
+from benchmark_utils.metrics.prediction import Prediction
+from benchmark_utils.tasks.task import Task
 from fiberbnn import Energy, MapFit, Network, fit_map
 
 # torch scripts the functions that forward-mode differentiation needs, and torchvision scripts at import.

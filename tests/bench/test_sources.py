@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
-from benchmark_utils import sources
-from benchmark_utils.classification_sets import AUSTRALIAN, BANANA, BREAST, GLASS, IONOSPHERE, VEHICLE, WAVEFORM
-from benchmark_utils.published_splits import splits_hash
-from benchmark_utils.regression_sets import (
+from benchmark_utils.data import sources
+from benchmark_utils.data.classification_sets import AUSTRALIAN, BANANA, BREAST, GLASS, IONOSPHERE, VEHICLE, WAVEFORM
+from benchmark_utils.data.published_splits import splits_hash
+from benchmark_utils.data.regression_sets import (
     BOSTON,
     CONCRETE,
     ENERGY,
@@ -27,7 +27,7 @@ from benchmark_utils.regression_sets import (
     WINE,
     YACHT,
 )
-from benchmark_utils.sources import (
+from benchmark_utils.data.sources import (
     MissingDataError,
     Origin,
     canonical,

@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmark_utils import tasks
-from benchmark_utils.content import to_dataset
-from benchmark_utils.image_tasks import IMAGE_TASKS
-from benchmark_utils.splits import split_around, split_gap, split_rows, standardise
-from benchmark_utils.task import MissingTask, Task
-from benchmark_utils.tasks import TASKS, benchopt_data, known_tasks, load_task
+from benchmark_utils.data.content import to_dataset
+from benchmark_utils.data.splits import split_around, split_gap, split_rows, standardise
+from benchmark_utils.tasks import known as tasks
+from benchmark_utils.tasks.images import IMAGE_TASKS
+from benchmark_utils.tasks.known import TASKS, benchopt_data, known_tasks, load_task
+from benchmark_utils.tasks.task import MissingTask, Task
 
 FOLDER = os.environ.get("FIBERBNN_DATA", "")
 needs_folder = pytest.mark.skipif(not FOLDER, reason="FIBERBNN_DATA is not set")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from benchmark_utils.ood_sets import OodSet, Scale
-from benchmark_utils.shifts import Shift, standard_shifts
-from benchmark_utils.task import Task, Training
+from benchmark_utils.data.ood_sets import OodSet, Scale
+from benchmark_utils.data.shifts import Shift, standard_shifts
+from benchmark_utils.tasks.task import Task, Training
 
 SIZES = {"small-tanh-cnn": 28, "lenet": 28, "resnet20-bn": 8, "resnet20-gn-silu": 8}
 

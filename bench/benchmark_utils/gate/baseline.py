@@ -11,10 +11,10 @@ from typing import Any
 
 import pandas as pd
 
-from benchmark_utils import provenance
 from benchmark_utils.gate.check import Check
 from benchmark_utils.gate.pairs import GateError, read_rows
 from benchmark_utils.report.rows import write_rows, write_text
+from benchmark_utils.rows import provenance
 
 FORMAT = 1
 ROWS, MEASURED, HISTORY = "rows.parquet", "baseline.json", "HISTORY.md"

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from benchmark_utils.gate.check import Check
 from benchmark_utils.gate.pairs import ADVICE
-from benchmark_utils.metrics import METRICS, Metric
-from benchmark_utils.prediction import Prediction
-from benchmark_utils.predictive_scores import SCORES
+from benchmark_utils.metrics.evaluation import METRICS, Metric
+from benchmark_utils.metrics.prediction import Prediction
+from benchmark_utils.metrics.predictive_scores import SCORES
 
 TOLERANCE = 1e-9  # relative; sums in another order differ by 1e-15
 SAMPLES, EXAMPLES, CLASSES = 5, 61, 3

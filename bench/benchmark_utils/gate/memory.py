@@ -18,9 +18,9 @@ from collections.abc import Callable
 import torch
 
 from bench.speed.problems import Problem
-from benchmark_utils.cost import Meter
 from benchmark_utils.gate.check import Check, judged
 from benchmark_utils.gate.workloads import latent_of, walk_of
+from benchmark_utils.rows.cost import Meter
 from fiberbnn import Categorical, Energy, Network
 from fiberbnn.predictive import averaged
 from fiberbnn_kernels import MLPLayout

@@ -17,12 +17,12 @@ from typing import Any
 import pandas as pd
 import torch
 
-from benchmark_utils.cost import Meter
 from benchmark_utils.report.rows import KEY, split_name, write_rows
-from benchmark_utils.row import evaluate_method
-from benchmark_utils.shared_map import train_map
-from benchmark_utils.task import Task
-from benchmark_utils.tasks import load_task
+from benchmark_utils.rows.cost import Meter
+from benchmark_utils.rows.row import evaluate_method
+from benchmark_utils.tasks.known import load_task
+from benchmark_utils.tasks.shared_map import train_map
+from benchmark_utils.tasks.task import Task
 from fiberbnn import MapFit
 
 SOLVERS = Path(__file__).resolve().parents[2] / "solvers"

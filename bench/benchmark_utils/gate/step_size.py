@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 
 from benchmark_utils.gate.check import Check, Verdict, judged
-from benchmark_utils.shared_map import shared_energy, train_map
-from benchmark_utils.tasks import load_task
+from benchmark_utils.tasks.known import load_task
+from benchmark_utils.tasks.shared_map import shared_energy, train_map
 from fiberbnn import walk_from
 
 TASK, SEED, PARTICLES = "gap-1-15-1", 0, 30  # generated data, and 46 weights

@@ -11,7 +11,7 @@ import pandas as pd
 from benchmark_utils.leaderboard.entries import make_entries, rows_file
 from benchmark_utils.leaderboard.quantities import COSTS, Quantity, metric_quantities
 from benchmark_utils.leaderboard.ranks import make_ranks
-from benchmark_utils.row import SUITE_VERSION
+from benchmark_utils.rows.row import SUITE_VERSION
 
 Board = dict[str, Any]
 

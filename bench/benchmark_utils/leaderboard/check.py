@@ -12,7 +12,7 @@ from benchmark_utils.leaderboard.rules import RULES, comparable
 from benchmark_utils.leaderboard.violations import Problem, records, violations
 from benchmark_utils.report.read_rows import read_plain
 from benchmark_utils.report.refusals import RowsError
-from benchmark_utils.tasks import known_tasks
+from benchmark_utils.tasks.known import known_tasks
 
 MOST_SHOWN = 8  # row numbers of a problem
 

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from benchmark_utils.metric import Metric
-from benchmark_utils.metrics import METRICS
-from benchmark_utils.predictive_scores import SCORES
+from benchmark_utils.metrics.evaluation import METRICS
+from benchmark_utils.metrics.metric import Metric
+from benchmark_utils.metrics.predictive_scores import SCORES
 from benchmark_utils.report.images import DISTANCES
 
 NAMES = {

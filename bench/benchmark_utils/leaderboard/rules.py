@@ -10,7 +10,7 @@ import pandas as pd
 
 from benchmark_utils.leaderboard.violations import Problem
 from benchmark_utils.report.rows import KEY
-from benchmark_utils.tasks import KnownTask
+from benchmark_utils.tasks.known import KnownTask
 
 ROUND_OFF = 1e-6
 # The averaged predictive is never worse than its samples are on average: these scores are convex (Jensen).

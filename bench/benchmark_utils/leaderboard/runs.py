@@ -11,7 +11,7 @@ from benchmark_utils.leaderboard.check import problems_of
 from benchmark_utils.leaderboard.repository import is_own, place
 from benchmark_utils.report.read_rows import read_rows
 from benchmark_utils.report.refusals import RowsError
-from benchmark_utils.row import SUITE_VERSION
+from benchmark_utils.rows.row import SUITE_VERSION
 
 Runs = dict[str, pd.DataFrame]
 

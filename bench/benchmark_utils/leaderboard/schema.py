@@ -8,11 +8,11 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from benchmark_utils.metric import Metric
-from benchmark_utils.metrics import METRICS
-from benchmark_utils.predictive_scores import SCORES
+from benchmark_utils.metrics.evaluation import METRICS
+from benchmark_utils.metrics.metric import Metric
+from benchmark_utils.metrics.predictive_scores import SCORES
 from benchmark_utils.report.rows import KEY
-from benchmark_utils.row import SUITE_VERSION
+from benchmark_utils.rows.row import SUITE_VERSION
 
 ROUNDING = 1e-9  # that a number may lie beyond its bound
 LARGEST = 1.7976931348623157e308  # any float but infinity

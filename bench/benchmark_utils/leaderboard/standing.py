@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from functools import lru_cache
 from pathlib import Path
 
-from benchmark_utils.provenance import ROOT
+from benchmark_utils.rows.provenance import ROOT
 
 # In this order the first that a task permits. Laplace: the linearised predictive, which is the right one for its
 # Gaussian, with the task's own prior as every other method has it, and of the structures the richest that fits.

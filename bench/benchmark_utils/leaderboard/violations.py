@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
 from benchmark_utils.leaderboard.schema import LARGEST, row_schema
-from benchmark_utils.metrics import METRICS
+from benchmark_utils.metrics.evaluation import METRICS
 
 OTHER_TEXT = ("ood_near", "ood_far", "ood_missing", "shift_units")  # columns of text that no schema is needed for
 TYPES = {"string": "text", "number": "a number", "integer": "a whole number"}

@@ -18,14 +18,14 @@ from benchopt.benchmark import Benchmark, _list_parametrized_classes
 from benchopt.results import read_results
 from rich.console import Console
 
-from benchmark_utils import provenance
 from benchmark_utils.report.configuration import read_configuration
 from benchmark_utils.report.parallel import losses, workers
 from benchmark_utils.report.progress import Board, Display
 from benchmark_utils.report.refusals import ConfigurationError
 from benchmark_utils.report.rows import Outcome
 from benchmark_utils.report.storage import Workspace
-from benchmark_utils.run_once import describe, read_failures
+from benchmark_utils.rows import provenance
+from benchmark_utils.rows.run_once import describe, read_failures
 
 CACHE = "__cache__"  # in the benchmark's folder, where benchopt keeps finished runs
 

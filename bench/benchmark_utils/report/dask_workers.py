@@ -19,9 +19,9 @@ from distributed import Client, KilledWorker, LocalCluster
 from distributed.diagnostics.plugin import Environ
 from joblib._dask import DaskDistributedBackend
 
-from benchmark_utils.provenance import TIMING, timing_of
 from benchmark_utils.report.refusals import ConfigurationError
-from benchmark_utils.run_once import FAILURE_FILE
+from benchmark_utils.rows.provenance import TIMING, timing_of
+from benchmark_utils.rows.run_once import FAILURE_FILE
 
 CONNECT_S = 60  # until a cluster that runs already must have answered, and have a worker
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from benchmark_utils.metrics_ood import DETECTION
-from benchmark_utils.predictive_scores import SCORES
+from benchmark_utils.metrics.ood import DETECTION
+from benchmark_utils.metrics.predictive_scores import SCORES
 from benchmark_utils.report.images import DISTANCES, ood_sets
 from benchmark_utils.report.markdown_text import markdown_text
 from benchmark_utils.report.table import Column, method_labels, task_table, text_table

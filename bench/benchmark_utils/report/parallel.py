@@ -11,8 +11,8 @@ from typing import Any
 import joblib
 from joblib.externals.loky.process_executor import BrokenProcessPool
 
-from benchmark_utils.provenance import TIMING, timing_of
 from benchmark_utils.report.refusals import ConfigurationError
+from benchmark_utils.rows.provenance import TIMING, timing_of
 
 # What a configuration may say, by back end; submitit's further options, slurm_*, are its own.
 OPTIONS = {

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmark_utils.metrics import METRICS
+from benchmark_utils.metrics.evaluation import METRICS
 from benchmark_utils.report.table import method_labels
 
 RESULTS = Path(__file__).resolve().parents[3] / "results"

@@ -1,0 +1,1 @@
+"""What several methods share: chains, Gaussians, dropout, and the predictive of weight samples."""

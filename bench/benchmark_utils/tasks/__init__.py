@@ -1,0 +1,1 @@
+"""The tasks: a data set, its split, its network and prior; and what is fitted once for all methods."""
