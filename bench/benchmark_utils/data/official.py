@@ -1,7 +1,7 @@
 """The official file of a table, a CSV at an address, through `datasets`; what it takes to read it, as data.
 
-No address here could be tried where this was written: the conversions are tested against a local server that
-hands out the known content in the official form, and what comes from anywhere is checked by its hash.
+The conversions are tested against a local server that hands out the known content in the official form, and what comes
+from anywhere is checked by its hash.
 """
 
 from __future__ import annotations
