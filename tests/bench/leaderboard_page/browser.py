@@ -53,7 +53,7 @@ class View:
             color_scheme="dark" if dark else "light",
             java_script_enabled=script,
         )
-        self.context.set_default_timeout(5000)  # milliseconds
+        self.context.set_default_timeout(60_000)  # milliseconds; a busy machine takes its time
         self.page = self.context.new_page()
         self.said: list[str] = []
         self.requests: list[str] = []
