@@ -160,7 +160,7 @@ def test_images_come_from_a_hub_once_and_only_the_part_that_is_asked_for(
     command = [sys.executable, "-c", CHILD, str(tmp_path / "cache")]
 
     def ask() -> dict[str, list[str] | str]:
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout.splitlines()[-1])
 

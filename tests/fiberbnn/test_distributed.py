@@ -23,7 +23,7 @@ pytestmark = [
 WITHIN = {True: {"rtol": 1e-8, "atol": 1e-10}, False: {"rtol": 1e-3, "atol": 1e-4}}
 
 
-def run_processes(target, size: int, folder: Path, seconds: float = 90.0) -> None:
+def run_processes(target, size: int, folder: Path, seconds: float = 300.0) -> None:
     """Run the target in `size` processes; whatever has not ended in time is killed."""
     context = multiprocessing.spawn(target, args=(size, str(folder)), nprocs=size, join=False)
     deadline = time.monotonic() + seconds
@@ -117,15 +117,15 @@ def test_a_process_that_fails_ends_the_others(tmp_path):
     with pytest.raises(
         multiprocessing.ProcessRaisedException, match=r"lost its data|Connection closed|timed out|reset"
     ):
-        run_processes(worker.failing, 2, tmp_path, seconds=40)
-    assert time.monotonic() - start < 40
+        run_processes(worker.failing, 2, tmp_path, seconds=200)
+    assert time.monotonic() - start < 200
 
 
 @pytest.mark.slow
 def test_torchrun_starts_it(tmp_path, alone):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(
-        [*command, worker.__file__, str(tmp_path)], capture_output=True, text=True, timeout=120, check=False,
+        [*command, worker.__file__, str(tmp_path)], capture_output=True, text=True, timeout=300, check=False,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
