@@ -134,7 +134,7 @@ def test_a_failed_run_ranks_last_and_a_skipped_one_not_at_all(runs):
 
 def test_ranks_say_of_which_runs_they_are(runs, board):
     said = what_ranks_are_over(board["ranks"], list(runs))
-    assert said.startswith("Ranks over the data sets of all runs together (quick, images), each task once; ")
+    assert said.startswith("Ranks over the data sets of the runs quick, images together, each task once; ")
     assert said.endswith("the headline's are over those of quick alone, so methods and numbers differ.")
     assert what_ranks_are_over(board["ranks"], ["uci", "quick", "images"]).endswith(
         "of uci alone, so methods and numbers differ."

@@ -31,10 +31,9 @@ def draw_ranks(board: Board) -> Figure | None:
             _rank_panel(axis, ranks, board["methods"])
             axis.set_title(f"{names[ranks['metric'], ranks['kind']]}, {ranks['kind']}", fontsize=9)
         said = what_ranks_are_over(board["ranks"], [each["run"] for each in board["made_from"]])
-        # Broken where it says what else there is: a figure of one panel is narrow.
-        figure.suptitle(
-            "\n".join(part for line in said.split("; ") for part in wrap(line, 90)), fontsize=8.5, parse_math=False
-        )
+        width = 55 * min(COLUMNS, len(axes))  # letters
+        lines = [line for part in said.replace("; ", ";\n").splitlines() for line in wrap(part, width)]
+        figure.suptitle("\n".join(lines), fontsize=8.5, parse_math=False)
     return figure
 
 

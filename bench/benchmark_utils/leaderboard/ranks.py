@@ -62,7 +62,7 @@ def make_ranks(rows_by_run: Mapping[str, pd.DataFrame], metrics: list[Quantity])
                     "alpha": ALPHA,
                     "friedman_p": float(friedman) if math.isfinite(friedman) else None,
                     "tasks": list(kept.index),
-                    "runs": list(dict.fromkeys(_taken(chosen, kept)["run"])),
+                    "runs": [run for run in rows_by_run if run in _runs_of(chosen, kept)],
                     "left_out": {
                         "methods": [name for name in table if name not in kept],
                         "tasks": [name for name in table.index if name not in kept.index],
@@ -79,13 +79,13 @@ def what_ranks_are_over(ranks: Sequence[Mapping[str, Any]], runs: Sequence[str])
         ranks: as make_ranks gives them.
         runs: every run of the board.
     """
-    taken = list(dict.fromkeys(run for each in ranks for run in each["runs"]))
+    taken = [run for run in runs if any(run in each["runs"] for each in ranks)]
     if not taken:
         return ""
     if len(taken) == 1:
         said = f"Ranks over the data sets of the run {taken[0]}"
     else:
-        said = f"Ranks over the data sets of all runs together ({', '.join(taken)}), each task once"
+        said = f"Ranks over the data sets of the runs {', '.join(taken)} together, each task once"
     chief = chief_runs(runs)
     if not chief or taken == chief[:1]:
         return f"{said}."
@@ -120,9 +120,9 @@ def standing_rows(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True) if parts else rows.iloc[:0]
 
 
-def _taken(chosen: pd.DataFrame, kept: pd.DataFrame) -> pd.DataFrame:
-    """The rows that the ranks of these tasks and methods are made of."""
-    return chosen[chosen["task"].isin(kept.index) & chosen["method"].isin(kept.columns)]
+def _runs_of(chosen: pd.DataFrame, kept: pd.DataFrame) -> set[str]:
+    """The runs that the ranks of these tasks and methods are taken from."""
+    return set(chosen[chosen["task"].isin(kept.index) & chosen["method"].isin(kept.columns)]["run"])
 
 
 def losses(rows: pd.DataFrame, metric: Quantity, kind: str) -> pd.DataFrame:

@@ -78,7 +78,10 @@ def test_too_few_seeds_are_said(look, tiny):
     board = tiny_board()
     for entry in board["entries"]:
         entry["seeds"] = entry["seeds"][:2]
-    assert "only the best itself is marked: coin." in look(file=tiny(board)).page.locator("#table-notes").inner_text()
+    view = look(file=tiny(board))
+    note = view.page.locator("#table-notes").inner_text()
+    assert "only the best itself is marked, and counts nowhere: coin." in note
+    assert set(cells(view, "Among the best").values()) == {"0 of 0"}
 
 
 def test_what_lacks_a_seed_is_neither_best_nor_on_the_front(look, tiny):

@@ -67,11 +67,9 @@ class Board {
     return new Set(entries.filter((entry) => entry.among_best.includes(column)));
   }
 
-  // Each run and task, of these entries, of which too few seeds were finished to tell anything apart from the best.
-  tooFewSeeds(entries) {
-    const firsts = byPlace(entries).map(([first]) => first);
-    const count = (entry) => this.seeds.get(placeOf(entry)).size;
-    return firsts.filter((entry) => count(entry) > 0 && count(entry) < this.data.fewest_seeds);
+  // Whether too few seeds of its run and task were finished to tell anything apart from the best.
+  hasFewSeeds(entry) {
+    return this.seeds.get(placeOf(entry)).size < this.data.fewest_seeds;
   }
 
   // Entries of each run and task than which none is both better and no dearer.
