@@ -89,6 +89,7 @@ def test_entries_are_marked_as_a_paired_test_tells_them_apart():
             is_near = equal or ttest_rel(losses[label], losses[best]).pvalue > 0.05
             assert (column in entry["among_best"]) == is_near, (column, label)
             seen.add(is_near)
+    assert all(len(set(entry["among_best"])) == len(entry["among_best"]) for entry in entries)
     assert seen == {True, False}
 
 

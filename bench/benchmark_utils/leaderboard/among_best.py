@@ -83,8 +83,10 @@ def mark_best(entries: Sequence[dict[str, Any]], rows: pd.DataFrame, metrics: Se
         seeds, at_seed = np.unique(own["seed"], return_inverse=True)
         at_method = [column_of[key] for key in zip(own["method"], own["settings"], strict=True)]
         lost = own["status"].isin(LOST)
+        kind = next((kind for kind in own["kind"] if kind), "")
         for metric in metrics:
-            if not any(metric.column in entry["values"] for entry in on_task):
+            # Classification and regression may each define a column.
+            if kind not in metric.kinds or not any(metric.column in entry["values"] for entry in on_task):
                 continue
             # What finished without a number is lost too: others have one on that seed, or the seed does not count.
             loss = metric.loss(own[metric.column]).where(~lost).fillna(np.inf)
