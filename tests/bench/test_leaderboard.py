@@ -17,7 +17,12 @@ from benchmark_utils.leaderboard.board import make_board, without_single_sets
 from benchmark_utils.leaderboard.entries import on_front
 from benchmark_utils.leaderboard.figures import groups
 from benchmark_utils.leaderboard.folder import write_leaderboard
-from benchmark_utils.leaderboard.ranks import block_ranks, critical_difference, largest_complete
+from benchmark_utils.leaderboard.ranks import (
+    block_ranks,
+    critical_difference,
+    largest_complete,
+    what_ranks_are_over,
+)
 from benchmark_utils.report.read_rows import read_rows
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
@@ -127,6 +132,19 @@ def test_a_failed_run_ranks_last_and_a_skipped_one_not_at_all(runs):
     assert "hmc" in nll["left_out"]["methods"]
 
 
+def test_ranks_say_of_which_runs_they_are(runs, board):
+    said = what_ranks_are_over(board["ranks"], list(runs))
+    assert said.startswith("Ranks over the data sets of the runs quick, images together, each task once; ")
+    assert said.endswith("the headline's are over those of quick alone, so methods and numbers differ.")
+    assert what_ranks_are_over(board["ranks"], ["uci", "quick", "images"]).endswith(
+        "of uci alone, so methods and numbers differ."
+    )
+    alone = make_board({"quick": runs["quick"]})["ranks"]
+    assert {run for ranks in alone for run in ranks["runs"]} == {"quick"}
+    assert what_ranks_are_over(alone, ["quick"]) == "Ranks over the data sets of the run quick."
+    assert what_ranks_are_over([], ["quick"]) == ""
+
+
 @pytest.fixture(scope="module")
 def folder(runs, tmp_path_factory):
     folder = tmp_path_factory.mktemp("results") / "leaderboard"
@@ -156,6 +174,8 @@ def test_tables_have_spread_seeds_and_definition_of_each_number(folder, board):
     entry = board["entries"][0]
     line = table[(table["quantity"] == "nll") & (table["label"] == entry["label"]) & (table["task"] == entry["task"])]
     assert line["mean"].iloc[0] == pytest.approx(entry["values"]["nll"]["mean"])
+    assert table["among_best"].dtype == bool
+    assert table["among_best"].sum() == sum(len(entry["among_best"]) for entry in without_single_sets(board)["entries"])
 
 
 def test_the_hub_reads_card_and_results_as_they_were_meant(folder, board):

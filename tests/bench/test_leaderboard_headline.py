@@ -95,8 +95,18 @@ def test_gains_and_times_are_of_the_ranked_tasks_only():
 
 def test_the_figure_has_a_panel_a_kind():
     figure = draw_headline(the_headline(a_run()))
-    assert [axis.get_title() for axis in figure.axes] == ["classification, 3 data sets"]
+    assert [axis.get_title() for axis in figure.axes] == ["classification, 3 data sets of the run uci"]
     plt.close(figure)
+
+
+def test_it_says_which_run_it_is_of_and_that_other_ranks_are_of_all():
+    rows, metrics = a_run(), metric_quantities(COLUMNS)
+    assert "Ranks over the data sets of the run `uci`. " in headline_markdown(the_headline(rows))
+    both = make_headline({"quick": rows, "uci": rows, "mine": rows}, metrics)
+    assert "Ranks over the data sets of the run `uci` alone; those of ranks.png are over all runs. " in (
+        headline_markdown(both)
+    )
+    assert make_headline({"quick": rows, "mine": rows}, metrics).run == "quick"
 
 
 def test_without_a_run_that_has_ranks_there_is_no_headline():

@@ -55,9 +55,23 @@ def test_labels_name_only_the_settings_that_differ():
         "hmc",
         "walk[friction=0.1]",
         "walk[friction=0.5]",
-        "laplace[last_layer, tuned=True]",
-        "laplace[kron, tuned=False]",
+        "laplace[last_layer]",
+        "laplace[kron]",
     }
+
+
+def test_a_switch_is_left_out_where_a_word_says_the_same():
+    def labels(*settings):
+        rows = make_rows(*({"method": "laplace", "settings": text} for text in settings))
+        return [method_labels(rows)["laplace", text].removeprefix("laplace") for text in settings]
+
+    implied = ("fast=True,predictive=glm,rank=5", "fast=True,predictive=glm,rank=9", "fast=False,predictive=map,rank=5")
+    assert labels(*implied) == ["[glm, rank=5]", "[glm, rank=9]", "[map, rank=5]"]
+    free = ("fast=True,predictive=glm", "fast=False,predictive=glm", "fast=False,predictive=map")
+    assert labels(*free) == ["[fast=True, glm]", "[fast=False, glm]", "[fast=False, map]"]
+    # Not of a number, which says how much; nor where a setting is not given at all.
+    assert labels("predictive=glm,rank=5", "predictive=map,rank=9") == ["[glm, rank=5]", "[map, rank=9]"]
+    assert labels("fast=True", "predictive=glm", "") == ["[fast=True]", "[glm]", ""]
 
 
 def test_a_task_table_is_sorted_by_nll_counts_seeds_and_leaves_out_empty_columns():

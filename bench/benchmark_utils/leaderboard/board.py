@@ -25,7 +25,8 @@ def make_board(rows_by_run: Mapping[str, pd.DataFrame]) -> Board:
     Returns:
         JSON-able, without NaN or infinity: suite_version; made_from (run, rows, n_rows, commit); metrics and costs
         (column, id, name, direction, better, unit, formula, kinds); tasks; methods; entries (run, task, method,
-        settings, label, seeds, status, reasons, values and cost as mean, sd and n by column, pareto, rows); and ranks.
+        settings, label, seeds, status, reasons, values and cost as mean, sd and n by column, pareto, the columns in
+        which it is among_best, rows); and ranks.
 
     Raises:
         ValueError: if there is no run.
@@ -85,7 +86,11 @@ def without_single_sets(board: Board) -> Board:
     return board | {
         "metrics": [metric for metric in board["metrics"] if metric["column"] not in single],
         "entries": [
-            entry | {"values": {name: value for name, value in entry["values"].items() if name not in single}}
+            entry
+            | {
+                "values": {name: value for name, value in entry["values"].items() if name not in single},
+                "among_best": [name for name in entry["among_best"] if name not in single],
+            }
             for entry in board["entries"]
         ],
     }

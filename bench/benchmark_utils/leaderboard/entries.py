@@ -1,4 +1,4 @@
-"""Entries: what all seeds of a method with its settings came to on a task, in one run; and which are on the front."""
+"""Entries: what all seeds of a method with its settings came to on a task, in one run, and which stand out there."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from benchmark_utils.leaderboard.among_best import mark_best
 from benchmark_utils.leaderboard.quantities import COSTS, Quantity
 from benchmark_utils.report.table import method_labels
 from benchmark_utils.report.training_time import training_time
@@ -43,10 +44,12 @@ def make_entries(run: str, rows: pd.DataFrame, metrics: Sequence[Quantity]) -> l
                 "values": summaries(done, [metric for metric in metrics if kind in metric.kinds]),
                 "cost": summaries(done, COSTS),
                 "pareto": False,
+                "among_best": [],
                 "rows": rows_file(run),
             }
         )
     _mark_front(entries)
+    mark_best(entries, rows, metrics)
     return entries
 
 

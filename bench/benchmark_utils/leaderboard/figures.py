@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from textwrap import wrap
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -12,6 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
 from benchmark_utils.leaderboard.board import Board
+from benchmark_utils.leaderboard.ranks import what_ranks_are_over
 from benchmark_utils.report.style import FIGURE, colour
 
 COLUMNS = 3  # panels beside each other
@@ -28,6 +30,10 @@ def draw_ranks(board: Board) -> Figure | None:
         for axis, ranks in zip(axes, board["ranks"], strict=True):
             _rank_panel(axis, ranks, board["methods"])
             axis.set_title(f"{names[ranks['metric'], ranks['kind']]}, {ranks['kind']}", fontsize=9)
+        said = what_ranks_are_over(board["ranks"], [each["run"] for each in board["made_from"]])
+        width = 55 * min(COLUMNS, len(axes))  # letters
+        lines = [line for part in said.replace("; ", ";\n").splitlines() for line in wrap(part, width)]
+        figure.suptitle("\n".join(lines), fontsize=8.5, parse_math=False)
     return figure
 
 

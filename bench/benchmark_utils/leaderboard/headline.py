@@ -13,11 +13,11 @@ from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
 from benchmark_utils.leaderboard.quantities import Quantity
 from benchmark_utils.leaderboard.ranks import make_ranks, standing_rows
+from benchmark_utils.leaderboard.repository import chief_runs
 from benchmark_utils.report.style import FIGURE, colour
 from benchmark_utils.report.table import MISSING, markdown_table
 from benchmark_utils.report.training_time import training_time
 
-RUNS = ("uci", "quick")  # the first that is there
 KINDS = ("classification", "regression")
 SECOND = {"classification": "ece", "regression": "crps"}  # what is shown beside the NLL
 NAMES = {"nll": "NLL", "ece": "ECE", "crps": "CRPS"}
@@ -32,21 +32,23 @@ class Headline:
         ranks: by (kind, metric), what make_ranks gives.
         gain: NLL less the MAP's, nats; by (kind, method) the median over the tasks that are ranked of means over seeds.
         time: training time over that of the MAP, which it includes where a method starts there; likewise.
+        is_alone: whether the leaderboard has no other run.
     """
 
     run: str
     ranks: dict[tuple[str, str], dict]
     gain: pd.Series
     time: pd.Series
+    is_alone: bool
 
 
 def make_headline(rows_by_run: Mapping[str, pd.DataFrame], metrics: list[Quantity]) -> Headline | None:
-    """Return the headline of the first of RUNS that is there and has ranks; None if there is none."""
-    for run in RUNS:
-        if run in rows_by_run:
-            ranks = {(each["kind"], each["metric"]): each for each in make_ranks({run: rows_by_run[run]}, metrics)}
-            if ranks:
-                return Headline(run, ranks, *_beside_map(standing_rows(rows_by_run[run].assign(run=run)), ranks))
+    """Return the headline of the first of the chief runs that has ranks; None if there is none."""
+    for run in chief_runs(rows_by_run):
+        ranks = {(each["kind"], each["metric"]): each for each in make_ranks({run: rows_by_run[run]}, metrics)}
+        if ranks:
+            rows = standing_rows(rows_by_run[run].assign(run=run))
+            return Headline(run, ranks, *_beside_map(rows, ranks), is_alone=len(rows_by_run) == 1)
     return None
 
 
@@ -88,7 +90,10 @@ def headline_markdown(headline: Headline) -> str:
     for kind in kinds:
         own = [ranks for (each, _), ranks in headline.ranks.items() if each == kind and (kind, _) in mean]
         differences += [f"{ranks['critical_difference']:.1f}" for ranks in own] + ["", ""]
-    notes = [_note(kind, headline.ranks[kind, "nll"]) for kind in kinds]
+    notes = [f"Ranks over the data sets of the run `{headline.run}`."]
+    if not headline.is_alone:
+        notes = [f"Ranks over the data sets of the run `{headline.run}` alone; those of ranks.png are over all runs."]
+    notes += [_note(kind, headline.ranks[kind, "nll"]) for kind in kinds]
     return "\n\n".join([markdown_table(headings, [*lines, differences]), " ".join(notes)]) + "\n"
 
 
@@ -111,6 +116,9 @@ def draw_headline(headline: Headline) -> Figure:
         figure, axes = plt.subplots(1, len(kinds), figsize=(4.2 * len(kinds), 3.0), squeeze=False, layout="constrained")
         for axis, kind in zip(axes.flat, kinds, strict=True):
             _panel(axis, headline, kind)
+            axis.set_title(
+                f"{kind}, {headline.ranks[kind, 'nll']['n_blocks']} data sets of the run {headline.run}", fontsize=9
+            )
     return figure
 
 
@@ -145,4 +153,3 @@ def _panel(axis: Axes, headline: Headline, kind: str) -> None:
     axis.xaxis.set_major_formatter(FormatStrFormatter("%g"))
     axis.xaxis.set_minor_formatter(NullFormatter())
     axis.grid(True, alpha=0.25)
-    axis.set_title(f"{kind}, {ranks['n_blocks']} data sets", fontsize=9)

@@ -19,6 +19,7 @@ from huggingface_hub import (
 from huggingface_hub.repocard_data import eval_results_to_model_index, model_index_to_eval_results
 
 from benchmark_utils.leaderboard.board import Board
+from benchmark_utils.leaderboard.ranks import what_ranks_are_over
 from benchmark_utils.leaderboard.standing import default_settings, stands_for
 from benchmark_utils.leaderboard.texts import ABOUT, ABOUT_RANKS
 from benchmark_utils.report.markdown_text import markdown_text
@@ -154,18 +155,20 @@ def _body(board: Board) -> str:
         "ood.md": "out-of-distribution detection in full",
         "rows.schema.json": "JSON Schema of a row, by which `nox -s export -- --check FILE` judges rows",
         "ranks.png, pareto.png": "average ranks with their critical difference; cost beside quality",
-        "headline.md, headline.png": "the same in one table and one figure: how good, and at what cost",
+        "headline.md, headline.png": "the same of one run, in one table and one figure: how good, and at what cost",
         ".eval_results/": "a file a method for its own repository on the hub, a value an entry. The format has no "
         "field for the direction: the notes of each entry say whether lower is better",
     }
     listed = "\n".join(f"- `{name}`: {about}" for name, about in files.items())
+    over = markdown_text(what_ranks_are_over(board["ranks"], [each["run"] for each in board["made_from"]]))
+    about_all = "\n\n".join(text for text in (ABOUT, over, ABOUT_RANKS) if text)
     return (
         "# fiberbnn leaderboard\n\n"
         f"How good is a posterior predictive on held-out data, and what did it cost? Suite version "
         f"{board['suite_version']}; {len(board['entries'])} entries of {len(board['methods'])} methods on "
         f"{len(board['tasks'])} tasks. Made by `nox -s export` from\n\n{runs}\n\n## Files\n\n{listed}\n\n"
-        f"## How to read it\n\n{ABOUT}\n\n{ABOUT_RANKS}\n\nThe model-index above and `.eval_results/` hold the "
-        "settings that stand for each method. Seconds are compared within a run only, since runs come from "
-        "different machines or days.\n\n## How to join\n\n`docs/leaderboard.md` in the repository tells how to add a "
+        f"## How to read it\n\n{about_all}\n\nThe model-index above and `.eval_results/` hold the settings that stand "
+        "for each method. Seconds are compared within a run only, since runs come from different machines or days."
+        "\n\n## How to join\n\n`docs/leaderboard.md` in the repository tells how to add a "
         "method or a task and to submit rows.\n"
     )

@@ -13,8 +13,9 @@ def long_table(board: Board) -> pd.DataFrame:
     """Return a line for each entry and quantity.
 
     Columns: what names the entry; quantity (the rows' column), is_cost, id of the definition, unit, direction; mean,
-    sd over seeds (NaN of one seed), n and the seeds; how many runs ended how; whether the entry is on the front of NLL
-    and training time; and the file of its rows. An entry without a finished run has one line without a quantity.
+    sd over seeds (NaN of one seed), n and the seeds; whether the entry is among the best of its task in it; how many
+    runs ended how; whether the entry is on the front of NLL and training time; and the file of its rows. An entry
+    without a finished run has one line without a quantity.
     """
     kinds = {task["name"]: task["kind"] for task in board["tasks"]}
     lines = []
@@ -40,6 +41,7 @@ def long_table(board: Board) -> pd.DataFrame:
                 "unit": quantity["unit"],
                 "direction": quantity["direction"],
                 **values[quantity["column"]],
+                "among_best": not is_cost and quantity["column"] in entry["among_best"],
             }
             for quantities, values, is_cost in (
                 (board["metrics"], entry["values"], False),
@@ -48,6 +50,6 @@ def long_table(board: Board) -> pd.DataFrame:
             for quantity in quantities
             if quantity["column"] in values and kind in quantity["kinds"]
         ]
-        nothing = {"quantity": "", "is_cost": False, "id": "", "unit": "", "direction": "", "n": 0}
+        nothing = {"quantity": "", "is_cost": False, "id": "", "unit": "", "direction": "", "n": 0, "among_best": False}
         lines += [about | number | rest for number in numbers or [nothing]]
     return pd.DataFrame(lines).astype({"mean": float, "sd": float})

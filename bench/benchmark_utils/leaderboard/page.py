@@ -12,7 +12,9 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from benchmark_utils.leaderboard.among_best import FEWEST
 from benchmark_utils.leaderboard.plain_tables import plain_tables
+from benchmark_utils.leaderboard.repository import chief_runs
 from benchmark_utils.report.style import colour
 from benchmark_utils.report.table import COLUMNS
 
@@ -31,7 +33,7 @@ def page(board: Mapping[str, Any]) -> str:
     Args:
         board: what is shown, as JSON has it: suite_version, made_from (run, rows, n_rows, commit), metrics and costs
             (column, id, name, direction, unit, formula, kinds), tasks, methods, entries (a method on a task in a run,
-            with mean, sd and n of each value and cost) and ranks.
+            with mean, sd and n of each value and cost, and the columns in which it is among the best) and ranks.
 
     Raises:
         ValueError: if a part of the board is missing, there is no entry or metric, a number is not finite, or a link
@@ -43,7 +45,13 @@ def page(board: Mapping[str, Any]) -> str:
         if not board[name]:
             raise ValueError(f"the board has no {name}: there is nothing to show")
     _check_links(board)
-    colours = {method: colour(method, board["methods"]) for method in board["methods"]}
+    runs = [source["run"] for source in board["made_from"]]
+    added = {
+        "colours": {method: colour(method, board["methods"]) for method in board["methods"]},
+        "main": [column.name for column in COLUMNS],
+        "first_run": next(iter(chief_runs(runs)), runs[0]),
+        "fewest_seeds": FEWEST,
+    }
     style = _asset("page.css")
     script = "(() => {\n" + "\n".join(_asset(name) for name in SCRIPTS) + "\n})();"
     return Template(_asset("page.html")).substitute(
@@ -52,7 +60,7 @@ def page(board: Mapping[str, Any]) -> str:
         style_hash=_source_hash(style),
         script=script,
         script_hash=_source_hash(script),
-        data=_embedded({**board, "colours": colours, "main": [column.name for column in COLUMNS]}),
+        data=_embedded({**board, **added}),
         plain=plain_tables(board),
     )
 

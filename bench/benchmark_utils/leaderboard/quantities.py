@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+import pandas as pd
 
 from benchmark_utils.metrics.evaluation import METRICS
 from benchmark_utils.metrics.metric import Metric
@@ -48,6 +51,15 @@ class Quantity:
     def better(self) -> str:
         """Return the direction in words."""
         return MEANS.get(self.direction, f"nearer to {self.direction} is better")
+
+    def loss(self, values: pd.Series) -> pd.Series:
+        """Return what is the lower the better; NaN where the direction gives no order."""
+        if self.direction in MEANS:
+            return values if self.direction == "lower" else -values
+        try:
+            return (values - float(self.direction)).abs()
+        except ValueError:
+            return pd.Series(math.nan, index=values.index)
 
 
 _BOTH = ("classification", "regression")

@@ -9,15 +9,16 @@ somewhere cannot be ranked there, so ranks are over the blocks that all ranked m
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.stats import friedmanchisquare, studentized_range
 
+from benchmark_utils.leaderboard.among_best import LOST
 from benchmark_utils.leaderboard.quantities import Quantity
-from benchmark_utils.leaderboard.repository import is_own
+from benchmark_utils.leaderboard.repository import chief_runs, is_own
 from benchmark_utils.leaderboard.standing import default_settings, stands_for
 
 ALPHA = 0.05
@@ -29,7 +30,8 @@ def make_ranks(rows_by_run: Mapping[str, pd.DataFrame], metrics: list[Quantity])
     """Return the average ranks of each metric and kind of task for which there are two blocks and two methods.
 
     Returns:
-        JSON-able; see make_board. Beyond what the page shows: the tasks of each block, the p-value of Friedman's test
+        JSON-able; see make_board. Beyond what the page shows: the tasks of each block, the runs that they are
+        taken from, the p-value of Friedman's test
         that all methods rank alike (None below three methods), and the methods and tasks left out.
     """
     every = pd.concat([rows.assign(run=run) for run, rows in rows_by_run.items()], ignore_index=True)
@@ -60,6 +62,7 @@ def make_ranks(rows_by_run: Mapping[str, pd.DataFrame], metrics: list[Quantity])
                     "alpha": ALPHA,
                     "friedman_p": float(friedman) if math.isfinite(friedman) else None,
                     "tasks": list(kept.index),
+                    "runs": [run for run in rows_by_run if run in _runs_of(chosen, kept)],
                     "left_out": {
                         "methods": [name for name in table if name not in kept],
                         "tasks": [name for name in table.index if name not in kept.index],
@@ -67,6 +70,26 @@ def make_ranks(rows_by_run: Mapping[str, pd.DataFrame], metrics: list[Quantity])
                 }
             )
     return found
+
+
+def what_ranks_are_over(ranks: Sequence[Mapping[str, Any]], runs: Sequence[str]) -> str:
+    """Return a sentence on the runs that ranks are of, and that the headline's are of one alone; "" without ranks.
+
+    Args:
+        ranks: as make_ranks gives them.
+        runs: every run of the board.
+    """
+    taken = [run for run in runs if any(run in each["runs"] for each in ranks)]
+    if not taken:
+        return ""
+    if len(taken) == 1:
+        said = f"Ranks over the data sets of the run {taken[0]}"
+    else:
+        said = f"Ranks over the data sets of the runs {', '.join(taken)} together, each task once"
+    chief = chief_runs(runs)
+    if not chief or taken == chief[:1]:
+        return f"{said}."
+    return f"{said}; the headline's are over those of {chief[0]} alone, so methods and numbers differ."
 
 
 def standing_rows(rows: pd.DataFrame) -> pd.DataFrame:
@@ -97,17 +120,17 @@ def standing_rows(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True) if parts else rows.iloc[:0]
 
 
+def _runs_of(chosen: pd.DataFrame, kept: pd.DataFrame) -> set[str]:
+    """The runs that the ranks of these tasks and methods are taken from."""
+    return set(chosen[chosen["task"].isin(kept.index) & chosen["method"].isin(kept.columns)]["run"])
+
+
 def losses(rows: pd.DataFrame, metric: Quantity, kind: str) -> pd.DataFrame:
     """Return means over seeds, lower is better, [tasks, methods]: infinity where a seed failed, NaN where not run."""
     kinds = rows[rows["kind"] != ""].drop_duplicates("task").set_index("task")["kind"]
     own = rows[rows["task"].map(kinds) == kind]
-    values = own[metric.column]
-    if metric.direction == "higher":
-        values = -values
-    elif metric.direction != "lower":
-        values = (values - float(metric.direction)).abs()
-    lost = own["status"].isin(["failed", "diverged"])
-    frame = own.assign(loss=values.where(~lost, np.inf))
+    lost = own["status"].isin(LOST)
+    frame = own.assign(loss=metric.loss(own[metric.column]).where(~lost, np.inf))
     # skipna=False: a mean over some seeds only is no mean over the block.
     return frame.pivot_table(index="task", columns="method", values="loss", aggfunc=lambda v: v.mean(skipna=False))
 

@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping
 from functools import lru_cache
 from pathlib import Path
 
+from benchmark_utils.report.settings import parse_settings
 from benchmark_utils.rows.provenance import ROOT
 
 # In this order the first that a task permits. Laplace: the linearised predictive, which is the right one for its
@@ -34,7 +35,7 @@ def stands_for(method: str, settings: Collection[str], defaults: Mapping[str, Ma
     Returns:
         One of `settings`; None if there is none, or none that the method's preference allows.
     """
-    variants = {text: _parsed(text) for text in sorted(settings)}
+    variants = {text: parse_settings(text) for text in sorted(settings)}
     for wanted in PREFERRED.get(method, ()):
         for text, variant in variants.items():
             if wanted.items() <= variant.items():
@@ -44,11 +45,6 @@ def stands_for(method: str, settings: Collection[str], defaults: Mapping[str, Ma
     first = defaults.get(method, {})
     agreement = {text: sum(first.get(name) == value for name, value in v.items()) for text, v in variants.items()}
     return max(variants, key=agreement.__getitem__)  # the first by name of those that agree alike
-
-
-def _parsed(settings: str) -> dict[str, str]:
-    """Settings "a=1,b=x" by name."""
-    return dict(part.split("=", 1) for part in settings.split(",") if "=" in part)
 
 
 @lru_cache

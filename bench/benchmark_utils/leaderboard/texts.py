@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from benchmark_utils.leaderboard.board import Board
+from benchmark_utils.leaderboard.ranks import what_ranks_are_over
 from benchmark_utils.report.markdown_text import markdown_text
 from benchmark_utils.report.table import MISSING, text_table
 
@@ -62,7 +63,8 @@ def _ranks(board: Board) -> list[str]:
     """The section on ranks."""
     if not board["ranks"]:
         return ["## Ranks", "No metric has two data sets and two methods that were run on all of them."]
-    parts = ["## Ranks", ABOUT_RANKS, "![Average ranks](ranks.png)"]
+    over = markdown_text(what_ranks_are_over(board["ranks"], [each["run"] for each in board["made_from"]]))
+    parts = ["## Ranks", over, ABOUT_RANKS, "![Average ranks](ranks.png)"]
     for kind in dict.fromkeys(ranks["kind"] for ranks in board["ranks"]):
         own = [ranks for ranks in board["ranks"] if ranks["kind"] == kind]
         order = list(dict.fromkeys(method["method"] for ranks in own for method in ranks["methods"]))

@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from benchmark_utils.report.markdown_text import markdown_text
+from benchmark_utils.report.settings import in_words, parse_settings, telling_names
 
 MISSING = "-"
 REFERENCE = "(long HMC reference)"
@@ -94,29 +95,17 @@ def method_labels(rows: pd.DataFrame) -> dict[tuple[str, str], str]:
     """Return a label for each (method, settings): the name, and the settings that tell its variants apart.
 
     Settings that are words need no name: laplace[glm, kron]; numbers and truth values keep theirs:
-    walk[friction=0.1].
+    walk[friction=0.1]. See telling_names for which these are.
     """
     pairs = sorted(set(zip(rows["method"], rows["settings"], strict=True)))
     labels = {}
     for method in {method for method, _ in pairs}:
-        variants = {settings: _parsed(settings) for name, settings in pairs if name == method}
-        names = sorted(set().union(*variants.values()))
-        telling = [name for name in names if len({variant.get(name) for variant in variants.values()}) > 1]
+        variants = {settings: parse_settings(settings) for name, settings in pairs if name == method}
+        telling = telling_names(list(variants.values()))
         for settings, variant in variants.items():
-            shown = [_setting(name, variant[name]) for name in telling if name in variant]
+            shown = [in_words(name, variant[name]) for name in telling if name in variant]
             labels[method, settings] = f"{method}[{', '.join(shown)}]" if shown else method
     return labels
-
-
-def _parsed(settings: str) -> dict[str, str]:
-    """Settings "a=1,b=x" by name."""
-    return dict(part.split("=", 1) for part in settings.split(",") if "=" in part)
-
-
-def _setting(name: str, value: str) -> str:
-    """A setting in words: the value alone if it is a word."""
-    word = value.replace("-", "").replace("_", "").isalpha() and value not in ("True", "False", "None")
-    return value if word else f"{name}={value}"
 
 
 def task_table(

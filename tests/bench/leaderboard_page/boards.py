@@ -8,6 +8,8 @@ from typing import Any
 
 import pandas as pd
 
+from benchmark_utils.leaderboard.among_best import mark_best
+from benchmark_utils.leaderboard.quantities import metric_quantities
 from benchmark_utils.metrics.evaluation import METRICS
 from benchmark_utils.report.table import method_labels
 
@@ -81,9 +83,11 @@ def real_board() -> dict[str, Any]:
                     "run": run, "task": task, "method": method, "settings": settings, "label": labels[method, settings],
                     "seeds": sorted(int(seed) for seed in done["seed"]), "reasons": reasons, "rows": path,
                     "status": {name: int(n) for name, n in group["status"].value_counts().items()},
-                    "pareto": False, "values": summaries(done, COLUMNS), "cost": summaries(done, tuple(COSTS)),
+                    "pareto": False, "among_best": [],
+                    "values": summaries(done, COLUMNS), "cost": summaries(done, tuple(COSTS)),
                 }
             )  # fmt: skip
+        mark_best([e for e in board["entries"] if e["run"] == run], rows, metric_quantities(COLUMNS))
         for name, group in rows[rows["status"] == "done"].groupby("task"):
             one = group.iloc[0]
             task = tasks.setdefault(str(name), {"name": name, "kind": one["kind"], "runs": []})
@@ -102,6 +106,7 @@ def tiny_board() -> dict[str, Any]:
         return {
             "run": "one", "task": "coin", "method": method, "settings": "", "label": method, "seeds": list(range(n)),
             "status": {"done": n, "failed": 3 - n}, "reasons": ["out of luck"] * (n < 3), "pareto": False,
+            "among_best": ["nll"] if n == 3 else [],
             "values": {"nll": {"mean": nll, "sd": 0.1, "n": n}},
             "cost": {"total_s": {"mean": seconds, "sd": 0.5, "n": n}},
             "rows": "../one/rows.parquet",

@@ -27,7 +27,7 @@ def cells(view: View, heading: str) -> dict[str, str]:
 
 def marked(view: View, heading: str) -> set[str]:
     """Return the methods that are marked in a column."""
-    return {label for label, text in cells(view, heading).items() if "best or within its spread" in text}
+    return {label for label, text in cells(view, heading).items() if "among the best" in text}
 
 
 def sort_button(view: View, heading: str) -> Any:

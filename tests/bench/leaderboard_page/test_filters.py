@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from tests.bench.leaderboard_page.boards import real_board
 from tests.bench.leaderboard_page.reading import choice, entries, labels, sort_button
 
 
@@ -28,6 +31,16 @@ def test_each_control_filters(look):
     view.page.get_by_role("button", name="Reset the view").click()
     assert view.fragment == ""
     assert choice(view, "Run").input_value() == "quick"
+
+
+def test_the_page_opens_on_the_run_of_the_headline(look, tiny):
+    board = json.loads(json.dumps(real_board()).replace('"uci-small"', '"uci"'))
+    view = look(file=tiny(board))
+    assert choice(view, "Run").input_value() == "uci"
+    assert choice(view, "Run").locator("option").all_inner_texts() == ["uci", "quick", "images", "All runs"]
+    assert view.fragment == ""
+    choice(view, "Run").select_option("quick")
+    assert view.fragment == "run=quick"
 
 
 def test_a_budget_leaves_out_what_costs_more(look):

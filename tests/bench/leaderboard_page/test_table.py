@@ -52,22 +52,36 @@ def test_a_metric_to_be_near_is_sorted_by_the_distance(look):
 def test_every_cell_has_mean_spread_and_seeds_and_the_task_links_to_its_rows(look):
     view = look("run=uci-small&task=vehicle")
     nll = next(e["values"]["nll"] for e in entries("uci-small", "vehicle") if e["label"] == "swag")
-    shown = cells(view, "NLL")["swag"].split(" best")[0]
+    shown = cells(view, "NLL")["swag"].split(" among")[0]
     assert shown.split() == [f"{nll['mean']:.3f}", "±", f"{nll['sd']:.3f}", "n=5"]
     assert all("n=5" in text for text in cells(view, "ECE").values())
     links = view.page.locator("#table tbody a").evaluate_all("links => links.map((link) => link.getAttribute('href'))")
     assert links == ["../uci-small/rows.parquet"] * len(labels(view))
 
 
-def test_the_best_is_marked_with_all_within_its_spread(look):
-    view = look("run=uci-small&task=breast")
-    for column in ("nll", "accuracy"):
-        sign = -1 if column == "accuracy" else 1
-        values = {entry["label"]: entry["values"][column] for entry in entries("uci-small", "breast")}
-        best = min(values.values(), key=lambda value: sign * value["mean"])
-        near = {label for label, v in values.items() if sign * v["mean"] <= sign * best["mean"] + best["sd"]}
-        assert 1 < len(near) < len(values)
-        assert marked(view, column.upper()) == near
+def test_what_is_not_told_apart_from_the_best_is_marked_whatever_the_filters(look):
+    own = entries("uci-small", "vehicle")
+    best = min(own, key=lambda entry: entry["values"]["nll"]["mean"])["method"]
+    rest = "".join(f"&method={method}" for method in sorted({entry["method"] for entry in own} - {best}))
+    for filters in ("", rest):
+        view = look(f"run=uci-small&task=vehicle{filters}")
+        for column in ("nll", "accuracy"):
+            near = {entry["label"] for entry in own if column in entry["among_best"]}
+            assert 1 < len(near) < len(own)
+            assert marked(view, column.upper()) == near & set(labels(view))
+    assert len(labels(view)) < len(own)
+    assert marked(view, "NLL")
+
+
+def test_too_few_seeds_are_said(look, tiny):
+    assert "Too few seeds" not in look("run=uci-small").page.locator("#table-notes").inner_text()
+    board = tiny_board()
+    for entry in board["entries"]:
+        entry["seeds"] = entry["seeds"][:2]
+    view = look(file=tiny(board))
+    note = view.page.locator("#table-notes").inner_text()
+    assert "only the best itself is marked, and counts nowhere: coin." in note
+    assert set(cells(view, "Among the best").values()) == {"0 of 0"}
 
 
 def test_what_lacks_a_seed_is_neither_best_nor_on_the_front(look, tiny):

@@ -62,20 +62,14 @@ class Board {
     return isThere(entry.cost[state.cost]) && entry.cost[state.cost].mean <= state.max;
   }
 
-  // The best entry of each run and task, with all that lie within its standard deviation. One alone is not the best.
+  // Those that are not told apart from the best of their run and task: among_best.py has found them, seed by seed.
   best(entries, column) {
-    const found = new Set();
-    for (const group of byPlace(entries)) {
-      const losses = group
-        .filter((entry) => this.isComplete(entry))
-        .map((entry) => [entry, this.loss(entry, column)])
-        .filter(([, loss]) => loss !== null);
-      if (losses.length < 2) continue;
-      const [first, least] = losses.reduce((a, b) => (b[1] < a[1] ? b : a));
-      const reach = hasSpread(first.values[column]) ? first.values[column].sd : 0;
-      for (const [entry, loss] of losses) if (loss <= least + reach) found.add(entry);
-    }
-    return found;
+    return new Set(entries.filter((entry) => entry.among_best.includes(column)));
+  }
+
+  // Whether too few seeds of its run and task were finished to tell anything apart from the best.
+  hasFewSeeds(entry) {
+    return this.seeds.get(placeOf(entry)).size < this.data.fewest_seeds;
   }
 
   // Entries of each run and task than which none is both better and no dearer.

@@ -22,6 +22,22 @@ function showDefinition(board, state) {
   );
 }
 
+// What a marked number means, and where there are too few seeds for it.
+function showMarks(board, state, entries) {
+  const few = byPlace(entries)
+    .map(([first]) => first)
+    .filter((entry) => board.hasFewSeeds(entry) && board.seeds.get(placeOf(entry)).size > 0)
+    .map((entry) => (state.run === ALL ? `${entry.task} (${entry.run})` : entry.task));
+  const fewest = board.data.fewest_seeds;
+  byId("table-notes").textContent =
+    "Bold on a tint: among the best of its task and run, whatever the filters. That is the lowest mean loss, and " +
+    "every method whose mean difference from it, seed by seed on the same splits, has a 95 % t-interval that " +
+    `contains 0. It takes ${fewest} seeds in common; a method that failed or diverged on a seed is never marked.` +
+    (few.length
+      ? ` Too few seeds, so that only the best itself is marked, and counts nowhere: ${few.join(", ")}.`
+      : "");
+}
+
 // Average ranks with the critical difference as a band from the best one.
 function showRanks(board, state) {
   const found = board.data.ranks.filter((ranks) => ranks.metric === state.metric && ranks.methods.length);
@@ -95,6 +111,7 @@ function rankTable(board, ranks) {
         {},
         `${nameOf(board, ranks.metric)}, ${ranks.kind}: average rank over ${plural(ranks.n_blocks, "block")}, ` +
           `1 is best, whatever the filters; ${difference}.` +
+          (ranks.runs ? ` Of the run${ranks.runs.length > 1 ? "s together" : ""}: ${ranks.runs.join(", ")}.` : "") +
           (ranks.tasks ? ` On ${ranks.tasks.join(", ")}.` : "") +
           (left.length ? ` Left out, for lack of results: ${left.join(", ")}.` : ""),
       ),

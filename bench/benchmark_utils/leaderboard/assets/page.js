@@ -36,9 +36,7 @@ function showTable(entries, shown) {
     `${plural(n, "line")}, sorted by “${by.name}”${state.reverse ? ", reversed" : ""}` +
     (over ? `; ${over} of ${entries.length} results over the budget` : "") +
     ".";
-  byId("table-notes").textContent =
-    "Bold on a tint: the best of its task and run, with all that lie within one standard " +
-    "deviation of it. What the filters leave out does not count, nor what lacks a seed that others finished.";
+  showMarks(board, state, entries);
 }
 
 function showControls() {

@@ -9,7 +9,7 @@ function choicesOf(board, state) {
   const inTask = inRun.filter((entry) => state.task === ALL || entry.task === state.task);
   const unique = (values) => [...new Set(values)];
   return {
-    run: [...unique(board.made_from.map((source) => source.run)), ALL],
+    run: [...unique([board.first_run, ...board.made_from.map((source) => source.run)]), ALL],
     task: [ALL, ...unique(inRun.map((entry) => entry.task))],
     metric: unique(board.metrics.map((metric) => metric.column)).filter((column) =>
       inTask.some((entry) => isThere(entry.values[column])),

@@ -17,11 +17,11 @@ function acrossTasks(board, state, shown, entries) {
     key: "best",
     name: "Among the best",
     falling: true,
-    about: "tasks on which it is the best or within the best's spread",
-    score: (line) => -[...line.byTask.values()].filter((entry) => best.has(entry)).length,
+    about: `tasks of ${board.data.fewest_seeds} seeds or more on which it is the best or not told apart from it`,
+    score: (line) => -[...line.byTask.values()].filter((entry) => best.has(entry) && !board.hasFewSeeds(entry)).length,
     fill: (line) => {
       const all = [...line.byTask.values()].filter(
-        (entry) => affordable.has(entry) && isThere(entry.values[state.metric]),
+        (entry) => affordable.has(entry) && isThere(entry.values[state.metric]) && !board.hasFewSeeds(entry),
       );
       return [`${all.filter((entry) => best.has(entry)).length} of ${all.length}`];
     },
@@ -177,7 +177,7 @@ function resultsTable(board, state, shown, entries, onSort) {
         const best = column.isBest?.(line);
         const content = column.fill(line);
         if (i === 0) return h("th", { scope: "row" }, content);
-        const mark = best ? [h("span", { class: "hidden" }, " best or within its spread")] : [];
+        const mark = best ? [h("span", { class: "hidden" }, " among the best")] : [];
         return h(
           "td",
           { class: [best && "best", column === by && "by"].filter(Boolean).join(" ") || null },
