@@ -9,11 +9,13 @@ from benchopt import BaseObjective
 from torch import Tensor
 
 from benchmark_utils.metrics.prediction import Prediction
-from benchmark_utils.rows.row import evaluate_method
-from benchmark_utils.rows.run_once import RunOnce, failure_noted
+from benchmark_utils.rows.row import diverged_row, evaluate_method
+from benchmark_utils.rows.run_once import RunOnce, describe, diverged, failure_noted, say_torn_files_in_one_line
 from benchmark_utils.tasks.noise import with_fitted_noise
 from benchmark_utils.tasks.shared_map import shared_map
 from benchmark_utils.tasks.task import MissingTask, Task
+
+say_torn_files_in_one_line()  # here, since this is the file that every worker loads
 
 
 class Objective(BaseObjective):
@@ -52,6 +54,11 @@ class Objective(BaseObjective):
         cost: dict[str, float],
         info: dict[str, Any],
     ) -> dict[str, Any]:
-        """Return one flat row; see benchmark_utils/rows/row.py for its columns."""
+        """Return one flat row, also of a method that diverged; see benchmark_utils/rows/row.py for its columns."""
         with failure_noted(self):
-            return evaluate_method(self.task, self.map_fit, predict, sample_weights, cost, info)
+            try:
+                return evaluate_method(self.task, self.map_fit, predict, sample_weights, cost, info)
+            except Exception as error:
+                if not diverged(error):
+                    raise
+                return diverged_row(self.task, self.map_fit, cost, describe(error)["reason"])

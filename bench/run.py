@@ -10,7 +10,7 @@ works too.
 from __future__ import annotations
 
 import argparse
-import logging
+import difflib
 import os
 import sys
 import warnings
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import pandas as pd
     from rich.console import Console
 
 BENCH = Path(__file__).resolve().parent
@@ -70,9 +71,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     path = Path(settings.config)
     settings.config = path if path.suffix in (".yml", ".yaml") else CONFIGS / f"{settings.config}.yml"
     if not settings.config.is_file():
-        parser.error(f"there is no configuration {path}; there are {', '.join(names)}")
+        close = difflib.get_close_matches(path.stem, names, n=1)
+        near = f"the nearest is {close[0]}, " if close else ""
+        parser.exit(2, f"error: there is no configuration {path}; {near}there are {', '.join(names)}\n")
     if settings.parallel_config and not settings.parallel_config.is_file():
-        parser.error(f"there is no file {settings.parallel_config}")
+        parser.exit(2, f"error: there is no file {settings.parallel_config} for --parallel-config\n")
     partial = "-partial" if settings.dataset or settings.solver else ""  # never over the whole run's results
     settings.output = settings.output or RESULTS / f"{settings.config.stem}{partial}"
     return settings
@@ -93,15 +96,14 @@ def _workers(text: str) -> int:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code.
 
-    0; 1 if a run failed or diverged, or none is done; 2 if the configuration, the workers or the disk do not allow
-    it; 130 if interrupted.
+    0, though runs diverged, which is a result, or were skipped; 1 if a run failed, or none gave a result; 2 if the
+    configuration, the workers or the disk do not allow it; 130 if interrupted.
     """
     settings = parse(arguments)
     # Set before torch, jax and the workers start: one thread a worker makes times comparable whatever runs
     # beside.
     os.environ.update(ONE_THREAD | QUIET, MPLBACKEND="Agg")
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.jit")  # as QUIET does in workers
-    logging.getLogger("MemorizedFunc").addFilter(_in_one_line)
     # joblib renews a worker that has grown, which importing jax and laplace-torch is enough for.
     warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
     if str(BENCH) not in sys.path:
@@ -122,14 +124,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
 
 
-def _in_one_line(record: logging.LogRecord) -> bool:
-    """Say what joblib says with arguments and traceback if a file of its cache cannot be read."""
-    record.msg, record.args = "A file of a finished run is torn, by a power cut perhaps: it is run again.", ()
-    return True
-
-
 def run(settings: argparse.Namespace, console: Console) -> int:
-    """Run the campaign, write its results, and return 0, or 1 if a run failed or diverged, or none is done."""
+    """Run the campaign, write its results, and return 0, or 1 if a run failed, or none gave a result."""
     from benchmark_utils.report import campaign
     from benchmark_utils.report.configuration import read_parallel
     from benchmark_utils.report.output import write_results
@@ -145,7 +141,18 @@ def run(settings: argparse.Namespace, console: Console) -> int:
             rows = write_results(results, outcomes, folder, planned.benchmark, console)
             written = ", ".join(sorted(path.name for path in folder.iterdir()))
     console.print(f"Written to {settings.output}: {written}", highlight=False)
-    return 0 if (rows["status"] == "done").any() and rows["status"].isin(["done", "skipped"]).all() else 1
+    code, last = ending(rows["status"], settings.output)
+    if last:
+        console.print(last, style="red" if code else "yellow", markup=False, highlight=False)
+    return code
+
+
+def ending(status: pd.Series, output: Path) -> tuple[int, str]:
+    """Return the exit code of a run whose rows have this status, and its last line; "" if all of them are done."""
+    counts = {name: int((status == name).sum()) for name in ("failed", "diverged", "skipped")}
+    parts = [f"{count} {name}" for name, count in counts.items() if count]
+    code = 1 if counts["failed"] or counts["skipped"] == len(status) else 0
+    return code, f"Of {len(status)} runs {', '.join(parts)}: reasons in {output / 'table.md'}" if parts else ""
 
 
 if __name__ == "__main__":

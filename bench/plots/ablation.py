@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -9,12 +11,12 @@ from benchopt import BasePlot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FormatStrFormatter, MaxNLocator
 
 from benchmark_utils.report.ablation import Ablation, ablations
 from benchmark_utils.report.figures import as_image
 from benchmark_utils.report.rows import rows_from_results
-from benchmark_utils.report.style import FIGURE, MARKERS, set_heading
+from benchmark_utils.report.style import FIGURE, MARKERS, label_log_axis, set_heading
 
 PANELS = {
     "nll_difference": "NLL − default's (nats)",
@@ -25,6 +27,7 @@ PANELS = {
 }
 # Tasks take Okabe and Ito's colours, in an order that methods do not have.
 TASK_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+LOST = "#7F7F7F"
 WIDTH = 2.0
 
 
@@ -36,8 +39,9 @@ def draw(ablation: Ablation) -> Figure:
     with plt.rc_context(FIGURE):
         figure, axes = plt.subplots(
             1, max(1, len(shown)), figsize=(WIDTH * max(1, len(shown)) + 2.2, 0.42 * len(values) + 1.5),
-            squeeze=False, sharey=True, layout="constrained",
+            squeeze=False, sharey=True,
         )  # fmt: skip
+        figure.set_layout_engine("constrained", w_pad=0.08)  # inches: the last label of a panel and the next's first
         for axis, name in zip(axes[0], shown, strict=False):
             for number, task in enumerate(tasks):
                 place = 0.5 * ((number + 0.5) / len(tasks) - 0.5)
@@ -50,8 +54,7 @@ def draw(ablation: Ablation) -> Figure:
             Line2D([], [], color=_colour(number), marker=_marker(number), linestyle="", label=task)
             for number, task in enumerate(tasks)
         ]
-        if len(_lost(rows)):
-            handles.append(Line2D([], [], color="#7F7F7F", marker="x", linestyle="", label="did not finish"))
+        handles += _remarks(rows)
         figure.legend(handles=handles, loc="outside right upper", frameon=False, fontsize=8)
         n_seeds = rows["seed"].nunique()
         text = f"{ablation.method}: {ablation.factor}, mean ± standard deviation over {n_seeds} seed"
@@ -60,7 +63,7 @@ def draw(ablation: Ablation) -> Figure:
 
 
 def _points(axis: Axes, rows: pd.DataFrame, values: list[str], name: str, number: int, place: float) -> None:
-    """Draw one task's values; a cross on the left edge for those of which no run finished."""
+    """Draw one task's values: hollow if not all seeds finished, a cross on the left edge if none did."""
     for line, value in enumerate(values):
         own = rows[rows["value"] == value]
         numbers = own.loc[own["status"] == "done", name].dropna()
@@ -69,9 +72,20 @@ def _points(axis: Axes, rows: pd.DataFrame, values: list[str], name: str, number
         if len(numbers):
             spread = numbers.std(ddof=1) if len(numbers) > 1 else 0.0
             axis.errorbar(numbers.mean(), line + place, xerr=spread, color=_colour(number), elinewidth=0.9, capsize=2,
-                          marker=_marker(number), markersize=4.5)  # fmt: skip
-        elif len(_lost(own)):
-            axis.plot(0.02, line + place, "x", color="#7F7F7F", transform=axis.get_yaxis_transform(), clip_on=False)
+                          marker=_marker(number), markersize=4.5,
+                          markerfacecolor="white" if len(_lost(own)) else None)  # fmt: skip
+        elif len(_lost(own)) and (own["status"] != "done").all():
+            axis.plot(0.02, line + place, "x", color=LOST, transform=axis.get_yaxis_transform(), clip_on=False)
+
+
+def _remarks(rows: pd.DataFrame) -> list[Line2D]:
+    """What the legend has to say of runs that did not finish, if there are any."""
+    lost = _lost(rows).groupby(["task", "value"]).size()
+    tried = rows[rows["status"] != "skipped"].groupby(["task", "value"]).size().reindex(lost.index)
+    look: dict[str, Any] = {"color": LOST, "linestyle": ""}
+    some = [Line2D([], [], marker="o", markerfacecolor="white", label="some seeds did not finish", **look)]
+    none = [Line2D([], [], marker="x", label="no seed finished", **look)]
+    return (some if (lost < tried).any() else []) + (none if (lost == tried).any() else [])
 
 
 def _lost(rows: pd.DataFrame) -> pd.DataFrame:
@@ -85,20 +99,23 @@ def _decorate(axis: Axes, name: str) -> None:
     axis.grid(True, axis="x", alpha=0.25)
     axis.tick_params(axis="both", labelsize=8)
     low, high = axis.dataLim.intervalx
+    axis.margins(x=0.08)  # room for the markers
     axis.xaxis.set_major_locator(MaxNLocator(4))
+    axis.xaxis.set_major_formatter(FormatStrFormatter("%g"))
     if name == "nll_difference":
         axis.axvline(0.0, color="#000000", linewidth=0.8, zorder=0)
         if 0.5 < max(-low, high) < np.inf:  # one value far off would hide the others
             axis.set_xscale("symlog", linthresh=0.1)
+            transform = axis.xaxis.get_transform()  # matplotlib's own margins are those of a linear axis here
+            ends = transform.transform(np.array([min(low, 0.0), max(high, 0.0)]))
+            axis.set_xlim(*transform.inverted().transform(ends + 0.08 * np.diff(ends) * [-1.0, 1.0]))
             axis.xaxis.set_major_formatter(FormatStrFormatter("%g"))
         return
     if name == "energy_ratio":
         axis.axvline(1.0, color="#000000", linewidth=0.8, zorder=0)
     if name in ("energy_ratio", "fit_s") and 0.0 < 10.0 * low < high < np.inf:
         axis.set_xscale("log")
-        axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=6))
-        axis.xaxis.set_major_formatter(FormatStrFormatter("%g"))
-        axis.xaxis.set_minor_formatter(NullFormatter())
+        label_log_axis(axis.xaxis)
     else:
         axis.set_xlim(left=0.0)
 

@@ -8,12 +8,12 @@ from benchopt import BasePlot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, NullLocator
 
 from benchmark_utils.report.depth import MEASURES, Measure, depth_rows, growth
 from benchmark_utils.report.figures import as_image, method_of
 from benchmark_utils.report.rows import rows_from_results
-from benchmark_utils.report.style import FIGURE, MARKERS, colour, set_heading
+from benchmark_utils.report.style import FIGURE, MARKERS, colour, label_log_axis, set_heading
 
 N_COLUMNS = 3
 WIDTH = 3.1
@@ -43,9 +43,11 @@ def draw(found: pd.DataFrame) -> Figure:
             for label, (shade, marker) in style.items()
         ]
         figure.legend(handles=handles, loc="outside right upper", frameon=False, fontsize=7.5)
+        n_seeds = done["seed"].nunique()
         heading = (
-            "Mean ± standard deviation over seeds; in brackets the exponent b of seconds (MAP included) ∝ layers^b"
+            f"{'Mean ± standard deviation over seeds' if n_seeds > 1 else 'One seed'}; in brackets the exponent b "
         )
+        heading += "of seconds (MAP included) ∝ layers^b, ± standard error"
         set_heading(figure, heading, WIDTH * N_COLUMNS)
     return figure
 
@@ -63,7 +65,7 @@ def _styles(done: pd.DataFrame) -> dict[str, tuple[str, str]]:
 def _with_growth(done: pd.DataFrame, label: str) -> str:
     """The label with its exponent."""
     found = growth(done[done["label"] == label], "total_s")
-    return label if found is None else f"{label} ({found.exponent:.2f})"
+    return label if found is None else f"{label} ({found.number})"
 
 
 def _panel(axis: Axes, done: pd.DataFrame, measure: Measure, style: dict[str, tuple[str, str]]) -> None:
@@ -85,7 +87,7 @@ def _panel(axis: Axes, done: pd.DataFrame, measure: Measure, style: dict[str, tu
     axis.set_title(measure.heading, fontsize=8.5)
     if measure.grows:
         axis.set_yscale("log")
-        axis.yaxis.set_minor_formatter(NullFormatter())
+        label_log_axis(axis.yaxis)
     else:
         low, high = axis.get_ylim()
         best, middle = done.groupby("label")[measure.name].mean().quantile([0.0, 0.5])

@@ -105,7 +105,26 @@ def test_the_figure_shows_each_value_and_crosses_for_what_did_not_finish(rows):
     assert [float(line.get_xdata()[0]) for line in difference] == [pytest.approx(0.1)]
     crosses = [line for line in first.lines if line.get_marker() == "x"]
     assert len(crosses) == 1
-    assert "did not finish" in [text.get_text() for text in figure.legends[0].get_texts()]
+    hollow = [line for line in first.lines if line.get_markerfacecolor() == "white"]
+    assert [float(line.get_ydata()[0]) for line in hollow] == [pytest.approx(1.0)]  # literal, of which one seed is lost
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "toy", "some seeds did not finish", "no seed finished"
+    ]  # fmt: skip
+
+
+def test_the_figure_of_runs_that_all_finished_says_nothing_of_others(rows):
+    steps = next(one for one in ablations(rows, DEFAULTS) if one.factor == "steps")
+    assert [text.get_text() for text in plot.draw(steps).legends[0].get_texts()] == ["toy"]
+
+
+def test_no_marker_stands_at_the_edge_of_a_logarithmic_axis():
+    found = ablations(frame(row(), row("rank=4", nll=1.5), row("rank=8", nll=0.45)))
+    axis = plot.draw(found[0]).axes[0]
+    assert axis.get_xscale() == "symlog"
+    transform = axis.transData + axis.transAxes.inverted()
+    places = [transform.transform((line.get_xdata()[0], 0.0))[0] for line in axis.lines if line.get_marker() == "o"]
+    assert len(places) == 2
+    assert all(0.05 < place < 0.95 for place in places)
 
 
 def test_solvers_are_called_by_what_was_changed():

@@ -2,9 +2,11 @@
 
 import math
 
+import numpy as np
 import pandas as pd
 import pytest
 from plots import depth as plot
+from scipy.stats import linregress
 
 from benchmark_utils.report.depth import MEASURES, depth_markdown, depth_rows, depth_table, growth
 
@@ -32,8 +34,29 @@ def test_the_exponent_is_that_of_the_power_with_its_standard_error_over_seeds():
     assert str(found) == "1.60 ± 0.15 (1, 2, 4, 8)"
 
 
-def test_one_seed_has_no_standard_error():
+def test_of_one_seed_the_standard_error_is_that_of_the_slope_from_its_residuals():
+    rows = make_rows([0.5], depths=(1, 2, 3, 5, 8))
+    assert str(growth(depth_rows(rows), "fit_s")) == "0.50 ± 0.00 (1, 2, 3, 5, 8)"
+    rows["fit_s"] *= [1.1, 0.9, 1.2, 1.0, 0.8]
+    found = growth(depth_rows(rows), "fit_s")
+    expected = linregress(np.log([1, 2, 3, 5, 8]), np.log(rows["fit_s"]))
+    assert (found.exponent, found.error) == (pytest.approx(expected.slope), pytest.approx(expected.stderr))
+
+
+def test_one_seed_at_three_depths_has_no_standard_error():
     assert str(growth(depth_rows(make_rows([0.5], depths=(1, 2, 3))), "fit_s")) == "0.50 (1 to 3)"
+
+
+def test_a_call_that_computes_nothing_is_no_cost():
+    rows = depth_rows(make_rows([0.0], method="map", price=1e-6, gradients=0.0, peak_rise_mib=0.004))
+    assert set(rows["fit_s"]) == set(rows["peak_rise_mib"]) == {0.0}
+    assert growth(rows, "fit_s") is None
+    assert (rows["total_s"] >= 1.0).all()
+    walk = make_rows([1.0])
+    figure = plot.draw(pd.concat([rows, depth_rows(walk)], ignore_index=True))
+    seconds = next(axis for axis in figure.axes if axis.get_title() == SECONDS.heading)
+    assert len(seconds.containers) == 1
+    assert seconds.get_ylim()[0] > 1.0
 
 
 def test_two_depths_are_not_enough_and_no_cost_has_no_exponent():
@@ -74,7 +97,7 @@ def test_a_line_a_method_sorted_and_a_column_a_depth():
     headings, lines = depth_table(depth_rows(rows), SECONDS)
     assert headings == ["method", "1", "2", "4", "8", "exponent (layers)"]
     assert [line[0] for line in lines] == ["walk[steps=60]", "walk", "hmc"]
-    assert lines[1] == ["walk", "2.0", "4.0", "8.0", "16", "1.00 (1, 2, 4, 8)"]
+    assert lines[1] == ["walk", "2.0", "4.0", "8.0", "16", "1.00 ± 0.00 (1, 2, 4, 8)"]
 
 
 def test_the_report_has_a_section_a_measure_and_says_what_failed():
@@ -95,4 +118,4 @@ def test_the_figure_has_a_panel_a_measure_and_a_line_a_method():
     # No memory was added, which a logarithmic axis has no place for.
     assert [axis.get_title() for axis in shown] == [measure.heading for measure in MEASURES[:-1]]
     assert all(len(axis.containers) == 2 for axis in shown)
-    assert {text.get_text() for text in figure.legends[0].get_texts()} == {"walk (1.05)", "hmc (1.50)"}
+    assert {text.get_text() for text in figure.legends[0].get_texts()} == {"walk (1.05 ± 0.05)", "hmc (1.50 ± 0.00)"}

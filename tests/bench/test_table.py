@@ -146,6 +146,9 @@ def test_brackets_of_a_label_survive_in_the_terminal():
     print_tables(rows, Console(file=text, width=160))
     assert "laplace[kron]" in text.getvalue()
     assert "laplace[diag]" in text.getvalue()
+    blank, legend = text.getvalue().splitlines()[-2:]  # the long one is in table.md
+    assert not blank.strip()
+    assert legend.startswith("Mean±standard deviation")
 
 
 def test_runs_without_results_are_rows_and_nothing_else_is_needed():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from benchopt.results import read_results
 from rich.console import Console
 
 from benchmark_utils.report.configuration import read_configuration
+from benchmark_utils.report.names import Known, unknown_name
 from benchmark_utils.report.parallel import losses, workers
 from benchmark_utils.report.progress import Board, Display
 from benchmark_utils.report.refusals import ConfigurationError
@@ -79,14 +80,15 @@ def plan(
     chosen = parallel or options["parallel-config"]
     with contextlib.redirect_stdout(io.StringIO()):  # benchopt prints the traceback of a file that cannot be imported
         benchmark = Benchmark(folder, seed=0)
-        methods = {}
-        with _names_refused("solver", config):
-            for cls, parameters in benchmark.check_solver_patterns(list(solvers or options["solver"])):
+        names = list(datasets or options["dataset"])
+        with _names_refused("dataset", names, benchmark.get_datasets, "--dataset" if datasets else config):
+            tasks = benchmark.check_dataset_patterns(names)
+            found = list(_list_parametrized_classes(*tasks))
+        names, methods = list(solvers or options["solver"]), {}
+        with _names_refused("solver", names, benchmark.get_solvers, "--solver" if solvers else config):
+            for cls, parameters in benchmark.check_solver_patterns(names):
                 for solver, is_installed in _list_parametrized_classes((cls, parameters)):
                     methods[str(solver)] = _exactly(solver) if is_installed else (cls, {})
-        with _names_refused("dataset", config):
-            tasks = benchmark.check_dataset_patterns(list(datasets or options["dataset"]))
-            found = list(_list_parametrized_classes(*tasks))
         loaded, broken = [], {}
         for dataset, is_installed in found:
             try:
@@ -100,13 +102,15 @@ def plan(
 
 
 @contextlib.contextmanager
-def _names_refused(kind: str, config: Path) -> Iterator[None]:
-    """Say in one line what benchopt finds wrong with a name or a parameter of it: it has many errors for that."""
+def _names_refused(kind: str, names: list[Any], known: Callable[[], Known], where: str | Path) -> Iterator[None]:
+    """Say in one line what is wrong with a name, or a parameter of it, that benchopt refuses: it has many errors."""
     try:
         yield
     except Exception as error:
         said = " ".join(str(getattr(error, "message", None) or error or type(error).__name__).split())
-        raise ConfigurationError(f"{config} or the command line, {kind}: {said[:1000]}") from error
+        raise ConfigurationError(
+            f"{where}: {unknown_name(kind, names, known()) or f'{kind}: {said[:1000]}'}"
+        ) from error
 
 
 def run(

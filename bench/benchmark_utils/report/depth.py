@@ -13,6 +13,7 @@ from benchmark_utils.report.table import MISSING, mean_and_spread, method_labels
 from benchmark_utils.report.training_time import total_gradients, training_time
 
 TASK = r"depth-(\d+)"
+LEAST_DEPTHS = 4  # for a standard error of one seed's slope; of three, one degree of freedom is left
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,13 @@ MEASURES = [
 EXPLANATION = (
     "Mean ± standard deviation over seeds; the network has as many hidden layers as the column says. The exponent b is "
     "that of cost ∝ layers^b: the slope of a least-squares line through log cost against log layers, fitted to each "
-    "seed alone over the depths in brackets, then mean ± standard error over seeds (none for one seed). A method that "
-    "does not start from the MAP is not charged for it. A gradient is one pass over all training data for one weight "
-    "vector, a Hessian-vector product counts as two; with the network, the price of one gradient grows too. Fits that "
-    "added less memory than can be told from nothing are left out of the exponents. '-': nothing was measured."
+    "seed alone over the depths in brackets. Of several seeds it is the mean ± standard error over seeds; of one seed "
+    "± the slope's standard error from the residuals of the line, with two degrees of freedom fewer than depths, given "
+    "from four depths on. A method that does not start from the MAP is not charged for it, and one that computes no "
+    "gradient on top of it, as the MAP itself, costs nothing there. A gradient is one pass over all training data for "
+    "one weight vector, a Hessian-vector product counts as two; with the network, the price of one gradient grows too. "
+    "Fits that added less memory than can be told from nothing are left out of the exponents. '-': nothing was "
+    "measured."
 )
 
 
@@ -57,7 +61,7 @@ class Growth:
 
     Attributes:
         exponent: mean over seeds.
-        error: its standard error; NaN for one seed.
+        error: its standard error: over seeds, or of one seed's slope from its residuals; NaN for too few depths.
         depths: numbers of hidden layers that it was fitted over.
         n_seeds: number of seeds.
     """
@@ -67,27 +71,33 @@ class Growth:
     depths: tuple[int, ...]
     n_seeds: int
 
-    def __str__(self) -> str:
+    @property
+    def number(self) -> str:
+        """The exponent and its error."""
         error = "" if math.isnan(self.error) else f" ± {self.error:.2f}"
-        exponent = f"{self.exponent:.2f}".replace("-0.00", "0.00")
+        return f"{self.exponent:.2f}".replace("-0.00", "0.00") + error
+
+    def __str__(self) -> str:
         first, last = self.depths[0], self.depths[-1]
         whole = self.depths == tuple(range(first, last + 1))
-        return f"{exponent}{error} ({f'{first} to {last}' if whole else ', '.join(map(str, self.depths))})"
+        return f"{self.number} ({f'{first} to {last}' if whole else ', '.join(map(str, self.depths))})"
 
 
 def depth_rows(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of tasks named depth-<L>, with columns depth, label, total_s and total_gradients.
 
-    Totals are with the shared MAP, unless a method says that it does not start from it.
+    Totals are with the shared MAP, unless a method says that it does not start from it. What a call took that computes
+    nothing on top of the MAP is not a cost: fit_s and peak_rise_mib are 0 there.
     """
     depth = pd.to_numeric(rows["task"].astype(str).str.extract(f"^{TASK}$", expand=False))
     found = rows[depth.notna()]
-    labels = method_labels(found)
+    labels, idle = method_labels(found), found["gradients"] == 0
     return found.assign(
         depth=depth.dropna().astype(int),
         label=[labels[key] for key in zip(found["method"], found["settings"], strict=True)],
         total_s=training_time(found),
         total_gradients=total_gradients(found),
+        **{name: found[name].mask(idle, 0.0) for name in ("fit_s", "peak_rise_mib")},
     )
 
 
@@ -107,8 +117,11 @@ def growth(rows: pd.DataFrame, column: str) -> Growth | None:
     if table.shape[0] == 0 or table.shape[1] < 3:
         return None
     x = np.log(table.columns.to_numpy(dtype=float))
-    slopes = np.polyfit(x, np.log(table.to_numpy(dtype=float)).T, 1)[0]
-    error = float(slopes.std(ddof=1) / math.sqrt(len(slopes))) if len(slopes) > 1 else math.nan
+    (slopes, _), covariance = np.polyfit(x, np.log(table.to_numpy(dtype=float)).T, 1, cov=True)
+    if len(slopes) > 1:
+        error = float(slopes.std(ddof=1) / math.sqrt(len(slopes)))
+    else:
+        error = math.sqrt(covariance[0, 0, 0]) if len(x) >= LEAST_DEPTHS else math.nan
     return Growth(float(slopes.mean()), error, tuple(int(depth) for depth in table.columns), len(slopes))
 
 

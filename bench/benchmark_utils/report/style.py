@@ -7,7 +7,9 @@ from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 # Okabe and Ito's palette, which readers with any colour vision can tell apart, but for its yellow.
 COLOURS = {
@@ -50,5 +52,20 @@ def best_variants(rows: pd.DataFrame, methods: Iterable[str]) -> list[tuple[str,
 
 
 def set_heading(figure: Figure, text: str, width: float) -> None:
-    """Write a heading over a figure, broken into lines that are no wider than its panels, `width` inches."""
-    figure.suptitle(textwrap.fill(text, int(13 * width)), fontsize=9)  # 13 letters an inch at this size
+    """Write a heading over a figure, broken into lines that are no wider than its panels, `width` inches.
+
+    It begins on the left, since a legend may stand to the right of the panels.
+    """
+    text = textwrap.fill(text, int(13 * width))  # 13 letters an inch at this size
+    figure.suptitle(text, x=0.01, horizontalalignment="left", fontsize=9)
+
+
+def label_log_axis(axis: Axis) -> None:
+    """Label a logarithmic axis in plain numbers: at 1, 2 and 5 of each decade, or at decades if it has many."""
+    low, high = axis.get_view_interval()
+    if high > 1e4 * low:
+        axis.set_minor_formatter(NullFormatter())  # powers of ten, as they come
+        return
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high <= 100 * low else (1.0,), numticks=7))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    axis.set_minor_formatter(NullFormatter())

@@ -65,27 +65,50 @@ def evaluate_method(
         columns = found | shifted(task, predict, prediction)
     finite = math.isfinite(scores["nll"])
     return {
-        "suite_version": SUITE_VERSION,
-        "task": task.name,
-        "kind": task.kind,
-        "seed": task.seed,
+        **columns_of_task(task, map_fit),
         "status": "done" if finite else "diverged",
         "reason": "" if finite else f"the test NLL is {scores['nll']}",
         **scores,
         **columns,
-        "map_s": map_fit.seconds,
-        "map_grad_evals": map_fit.grad_evals,
-        "map_grad_norm": map_fit.grad_norm,
-        "noise_std": math.nan if task.noise_std is None else task.noise_std * task.y_units.scale,
         "energy_evals": 0,
         **cost,
         "gradients": gradients_of(cost),
         **reference_columns(reference),
         "predict_s": meter.seconds,
+        "n_samples": prediction.n_samples,
+        **info,
+        "arrays": arrays,
+    }
+
+
+def diverged_row(task: Task, map_fit: MapFit, cost: dict[str, float], reason: str) -> dict[str, Any]:
+    """Return the row of a method that diverged: no scores, and of the cost what was measured or counted by then.
+
+    Args:
+        task: as for evaluate_method.
+        map_fit: likewise.
+        cost: likewise; counts that the solver did not come to give are missing.
+        reason: in words.
+    """
+    counted = {"gradients": gradients_of(cost)} if "grad_evals" in cost else {}
+    about = {"status": "diverged", "reason": reason}
+    return {**columns_of_task(task, map_fit), **about, **cost, **counted, "arrays": {}}
+
+
+def columns_of_task(task: Task, map_fit: MapFit) -> dict[str, Any]:
+    """Return the columns that all methods of a task and seed have alike, and what this process runs on."""
+    return {
+        "suite_version": SUITE_VERSION,
+        "task": task.name,
+        "kind": task.kind,
+        "seed": task.seed,
+        "map_s": map_fit.seconds,
+        "map_grad_evals": map_fit.grad_evals,
+        "map_grad_norm": map_fit.grad_norm,
+        "noise_std": math.nan if task.noise_std is None else task.noise_std * task.y_units.scale,
         "n_params": map_fit.weights.numel(),
         "n_train": len(task.x_train),
         "n_test": len(task.x_test),
-        "n_samples": prediction.n_samples,
         "device": provenance.device(),
         "backend": "torch",
         "timing": provenance.timing(),
@@ -94,8 +117,6 @@ def evaluate_method(
         "dataset_sha256": task.sha256,
         "dataset_matches": task.sha256 == task.expected_sha256,
         "dataset_source": task.source,
-        **info,
-        "arrays": arrays,
     }
 
 

@@ -1,14 +1,15 @@
-"""Runs every method once, measures its memory, and keeps the reason when it fails.
+"""Runs every method once, measures its memory, and keeps the reason when it fails or diverges.
 
-benchopt calls a run that raises "error", prints the traceback, goes on with the rest, and forgets why. It
-does hand each solver to the stopping criterion that the objective sets for all of them: the one public place
-from which an objective can see a solver's calls. So the reason is written down there, and the error goes on
-to benchopt unchanged.
+A run that diverges has a result, which is a row and kept like any other: it would diverge again. When anything else
+is raised, benchopt calls the run "error", prints the traceback, goes on with the rest, and forgets why. It does hand
+each solver to the stopping criterion that the objective sets for all of them: the one public place from which an
+objective can see a solver's calls. So the reason is written down there, and the error goes on to benchopt unchanged.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
@@ -47,15 +48,26 @@ def watch(solver: BaseSolver) -> None:
     """Wrap what benchopt calls from here on: failures are noted, memory goes into the result's `cost`."""
     if hasattr(solver, "_meter"):  # in a run without workers one instance serves several datasets
         return
-    solver._meter = Meter()
+    solver._meter, solver._divergence = Meter(), None
     run, get_result = solver.run, solver.get_result
 
     def metered_run(stop_val: Any) -> None:
-        with solver._meter:
-            run(stop_val)
+        solver._divergence = None
+        try:
+            with solver._meter:
+                run(stop_val)
+        except Exception as error:
+            if not diverged(error):
+                raise
+            solver._divergence = error
 
     def result_with_memory() -> Passing:
-        result = get_result()
+        try:
+            result = get_result() if solver._divergence is None else result_of_divergence(solver._divergence)
+        except Exception as error:
+            if not diverged(error):
+                raise
+            result = result_of_divergence(error)
         if missing := [name for name in RESULT if name not in result]:
             raise ValueError(f"the solver's get_result gives no {', '.join(missing)}")
         memory = {"peak_mib": solver._meter.peak_mib, "peak_rise_mib": solver._meter.peak_rise_mib}
@@ -72,6 +84,15 @@ def watch(solver: BaseSolver) -> None:
     }
     for name, function in watched.items():
         setattr(solver, name, _noting(solver, function))
+
+
+def result_of_divergence(error: Exception) -> dict[str, Any]:
+    """Return the result of a run that diverged: to ask it for a prediction raises what the run raised."""
+
+    def predict(x: Any) -> Any:
+        raise error
+
+    return {"predict": predict, "sample_weights": lambda n: None, "cost": {}, "info": {}}
 
 
 def _noting(solver: BaseSolver, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -99,11 +120,15 @@ def failure_noted(component: BaseSolver | BaseObjective) -> Iterator[None]:
         raise
 
 
+def diverged(error: BaseException) -> bool:
+    """Return whether an exception says that a method diverged: a FloatingPointError, or "Diverg" in its name."""
+    return "diverg" in type(error).__name__.lower() or isinstance(error, FloatingPointError)
+
+
 def describe(error: BaseException) -> dict[str, str]:
     """Return status ("diverged" or "failed") and reason of an exception, in one line."""
-    kind = type(error).__name__
-    status = "diverged" if "diverg" in kind.lower() or isinstance(error, FloatingPointError) else "failed"
-    return {"status": status, "reason": " ".join(f"{kind}: {error}".split())}
+    reason = " ".join(f"{type(error).__name__}: {error}".split())
+    return {"status": "diverged" if diverged(error) else "failed", "reason": reason}
 
 
 def read_failures(folder: Path) -> dict[tuple[str, str], dict[str, str]]:
@@ -112,3 +137,15 @@ def read_failures(folder: Path) -> dict[tuple[str, str], dict[str, str]]:
         (path.parents[3].name, path.parents[1].name): json.loads(path.read_text())
         for path in folder.glob(f"*/*/*/rep_*/{FAILURE_FILE}")
     }
+
+
+def say_torn_files_in_one_line() -> None:
+    """Make joblib say that a file of its cache cannot be read without arguments and traceback, in this process."""
+    logging.getLogger("joblib").addFilter(_in_one_line)
+
+
+def _in_one_line(record: logging.LogRecord) -> bool:
+    """Change the one record that is meant; all others stay as they are."""
+    if "Exception while loading results" in str(record.msg):
+        record.msg, record.args = "A file of a finished run is torn, by a power cut perhaps: it is run again.", ()
+    return True
