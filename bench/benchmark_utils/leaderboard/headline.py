@@ -130,13 +130,13 @@ def _panel(axis: Axes, headline: Headline, kind: str) -> None:
     for i, each in enumerate(each for each in ranks["methods"] if each["method"] in times):
         point, shade = (times[each["method"]], each["mean_rank"]), colour(each["method"], names)
         axis.plot(*point, "o", color=shade, markersize=7)
-        offset = (6, 3 if i % 2 else -8)
-        axis.annotate(each["method"], point, xytext=offset, textcoords="offset points", fontsize=8)
+        offset = (0, 6 if i % 2 else -13)
+        axis.annotate(each["method"], point, xytext=offset, textcoords="offset points", fontsize=8, ha="center")
     low, high = times.min(), times.max()
     axis.set(xscale="log", xlim=(low / 1.3, high * 4), xlabel="training time / MAP's", ylabel="mean rank of test NLL")
     # How far apart two ranks must be, at the right edge.
     best = ranks["methods"][0]["mean_rank"]
-    axis.set_ylim(bottom=min(0.8, best - 0.5))
+    axis.set_ylim(best - 0.8, ranks["methods"][-1]["mean_rank"] + 0.8)  # room for the names
     place = high * 3.2
     axis.plot([place, place], [best, best + ranks["critical_difference"]], color="0.3", linewidth=2)
     middle = best + ranks["critical_difference"] / 2
