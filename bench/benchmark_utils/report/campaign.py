@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from benchopt.results import read_results
 from rich.console import Console
 
 from benchmark_utils.report.configuration import read_configuration
-from benchmark_utils.report.names import Known, unknown_name
+from benchmark_utils.report.names import unknown_name
 from benchmark_utils.report.parallel import losses, workers
 from benchmark_utils.report.progress import Board, Display
 from benchmark_utils.report.refusals import ConfigurationError
@@ -81,11 +81,11 @@ def plan(
     with contextlib.redirect_stdout(io.StringIO()):  # benchopt prints the traceback of a file that cannot be imported
         benchmark = Benchmark(folder, seed=0)
         names = list(datasets or options["dataset"])
-        with _names_refused("dataset", names, benchmark.get_datasets, "--dataset" if datasets else config):
+        with _names_refused("dataset", names, benchmark, "--dataset" if datasets else config):
             tasks = benchmark.check_dataset_patterns(names)
             found = list(_list_parametrized_classes(*tasks))
         names, methods = list(solvers or options["solver"]), {}
-        with _names_refused("solver", names, benchmark.get_solvers, "--solver" if solvers else config):
+        with _names_refused("solver", names, benchmark, "--solver" if solvers else config):
             for cls, parameters in benchmark.check_solver_patterns(names):
                 for solver, is_installed in _list_parametrized_classes((cls, parameters)):
                     methods[str(solver)] = _exactly(solver) if is_installed else (cls, {})
@@ -102,15 +102,15 @@ def plan(
 
 
 @contextlib.contextmanager
-def _names_refused(kind: str, names: list[Any], known: Callable[[], Known], where: str | Path) -> Iterator[None]:
+def _names_refused(kind: str, names: list[Any], benchmark: Benchmark, where: str | Path) -> Iterator[None]:
     """Say in one line what is wrong with a name, or a parameter of it, that benchopt refuses: it has many errors."""
     try:
         yield
     except Exception as error:
         said = " ".join(str(getattr(error, "message", None) or error or type(error).__name__).split())
-        raise ConfigurationError(
-            f"{where}: {unknown_name(kind, names, known()) or f'{kind}: {said[:1000]}'}"
-        ) from error
+        known = benchmark.get_datasets() if kind == "dataset" else benchmark.get_solvers()
+        unknown = unknown_name(kind, names, known, benchmark.benchmark_dir.absolute())
+        raise ConfigurationError(f"{where}: {unknown or f'{kind}: {said[:1000]}'}") from error
 
 
 def run(

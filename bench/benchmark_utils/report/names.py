@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from benchopt import BaseDataset, BaseSolver
@@ -14,20 +15,21 @@ Known = Sequence[type[BaseDataset] | type[BaseSolver]]
 WORDS = {"dataset": "task", "solver": "method"}  # what benchopt calls them, and what they are here
 
 
-def unknown_name(kind: str, chosen: Iterable[str | dict[str, Any]], known: Known) -> str:
+def unknown_name(kind: str, chosen: Iterable[str | dict[str, Any]], known: Known, folder: Path) -> str:
     """Return in words which is the first name, or parameter of one, that there is not; "" if none of them is the fault.
 
     Args:
         kind: "dataset" or "solver".
         chosen: names such as "walk" or "walk[steps=60]", or names with their parameters; * stands for any letters.
         known: the classes of all files of this kind; those that could not be imported have a name only.
+        folder: the benchmark's, for the message.
     """
     try:
         for name, parameters in _named(chosen):
             found = [cls for cls in known if is_matched(cls.name, [name])]
             if not found and not name.endswith(".py"):
                 near = nearest(name, [cls.name for cls in known])
-                return f"there is no {WORDS[kind]} {name!r:.100}{near}; each has a file in bench/{kind}s"
+                return f"there is no {WORDS[kind]} {name!r:.100}{near}; each has a file in {folder.name}/{kind}s"
             for cls in found:
                 if words := _unknown_parameter(kind, cls, parameters):
                     return words
