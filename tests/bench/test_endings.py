@@ -41,6 +41,7 @@ LOUD = '''
 '''
 
 
+@pytest.mark.slow
 def test_a_run_that_diverges_is_a_result_and_not_run_again(tiny):
     tiny.add("solvers/broken.py", COUNTED.format(raised="FloatingPointError('the energy is infinite')"))
     for _ in range(2):
@@ -54,6 +55,7 @@ def test_a_run_that_diverges_is_a_result_and_not_run_again(tiny):
     assert "2 runs, 2 of them finished before" in tiny.printed
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_is_an_error_and_run_again(tiny):
     tiny.add("solvers/broken.py", COUNTED.format(raised="ValueError('no luck today')"))
     for number in (1, 2):
