@@ -10,7 +10,7 @@ from torch import Tensor
 
 from benchmark_utils.metrics.prediction import Prediction
 from benchmark_utils.rows.row import diverged_row, evaluate_method
-from benchmark_utils.rows.run_once import RunOnce, describe, diverged, failure_noted, say_torn_files_in_one_line
+from benchmark_utils.rows.run_once import RunOnce, diverged, failure_noted, reason_of, say_torn_files_in_one_line
 from benchmark_utils.tasks.noise import with_fitted_noise
 from benchmark_utils.tasks.shared_map import shared_map
 from benchmark_utils.tasks.task import MissingTask, Task
@@ -61,4 +61,4 @@ class Objective(BaseObjective):
             except Exception as error:
                 if not diverged(error):
                     raise
-                return diverged_row(self.task, self.map_fit, cost, describe(error)["reason"])
+                return diverged_row(self.task, self.map_fit, cost, reason_of(error))

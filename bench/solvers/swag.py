@@ -53,6 +53,10 @@ class Solver(BaseSolver):
         """Take the task and its MAP."""
         self.task, self.map_fit = task, map_fit
 
+    def pre_run_hook(self, _: Any) -> None:
+        """Make an optimizer: the first one of a process loads torch's compiler, 150 MiB in a second."""
+        torch.optim.SGD([torch.zeros(1, requires_grad=True)], 1.0)
+
     def run(self, _: Any) -> None:
         """Run SGD and keep the moments of its iterates."""
         task, likelihood = self.task, self.task.likelihood()

@@ -1,7 +1,7 @@
 """The tables with classes: content, licence, citation, and where they are to be had.
 
-Class names and their order are those of the folder's files. The official addresses are UCI's long-standing ones; they
-could not be tried where this was written (see official.py).
+Class names and their order are those of the folder's files. The official addresses are UCI's long-standing ones; no
+test reads them (see official.py).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The tables with real targets: content, published splits, licence, citation, and where they are to be had.
 
 The nine UCI sets are those of Hernandez-Lobato and Adams (2015), with their splits, as the repository of Gal and
-Ghahramani's experiments hands them out: a table data.txt and one file of row numbers for each split. Its addresses
-could not be tried where this was written (see official.py).
+Ghahramani's experiments hands them out: a table data.txt and one file of row numbers for each split. No test reads its
+addresses (see official.py).
 """
 
 from __future__ import annotations

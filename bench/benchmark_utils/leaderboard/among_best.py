@@ -28,9 +28,9 @@ LOST = ("failed", "diverged")
 def among_best(losses: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Return which methods are the best or not told to be worse, a truth value a method.
 
-    The best has the lowest mean of the methods that lost no seed and were run on most. Another is among the best if it
-    lost no seed either and `is_told_worse` does not hold of its differences from the best on the seeds of both. One
-    method alone is not the best.
+    Seeds that all methods lost do not count. The best has the lowest mean of the methods that lost no other seed and
+    were run on most. Another is among the best if it lost no seed either and `is_told_worse` does not hold of its
+    differences from the best on the seeds of both. One method alone is not the best.
 
     Args:
         losses: [seeds, methods], lower is better; infinity where a run was lost, NaN where there was none.
@@ -50,9 +50,9 @@ def among_best(losses: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 
 def is_told_worse(differences: NDArray[np.float64]) -> bool:
-    """Return whether losses are told to be higher than those of the best, from their differences seed by seed.
+    """Return whether losses are not shown to be as good as those of the best, from their differences seed by seed.
 
-    They are if the two-sided 95 % t-interval of the mean difference lies above 0, and below FEWEST seeds unless all
+    They are not if the two-sided 95 % t-interval of the mean difference lies above 0, and below FEWEST seeds unless all
     differences are 0.
     """
     if not differences.any():

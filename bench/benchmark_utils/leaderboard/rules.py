@@ -59,7 +59,8 @@ def known_content(rows: pd.DataFrame, tasks: Mapping[str, KnownTask], _runs: obj
                 _numbers(group.index),
             )
             continue
-        task, done = tasks[str(name)], group[group["status"] == "done"]
+        # Diverged rows count in the ranks; those of earlier commands do not say what data they were of.
+        task, done = tasks[str(name)], group[(group["status"] == "done") | _told_divergence(group)]
         if (wrong := done["kind"] != task.kind).any():
             yield Problem(f"{name} is of kind {task.kind}", "correct the kind", _numbers(done.index[wrong]))
         if task.sha256 is None:
@@ -78,10 +79,16 @@ def known_content(rows: pd.DataFrame, tasks: Mapping[str, KnownTask], _runs: obj
             )
 
 
+def _told_divergence(rows: pd.DataFrame) -> pd.Series:
+    """Which rows diverged and say on what data."""
+    return (rows["status"] == "diverged") & (rows["dataset_sha256"].fillna("") != "")
+
+
 def same_sizes(rows: pd.DataFrame, _tasks: object, runs: Mapping[str, pd.DataFrame]) -> Iterator[Problem]:
     """A task has one network and one split, whose sizes the repository's rows tell."""
+    sized = rows[(rows["status"] == "done") | _told_divergence(rows)]
     for column in SIZES:
-        for name, values in rows[rows["status"] == "done"].groupby("task", sort=False)[column]:
+        for name, values in sized.groupby("task", sort=False)[column]:
             known = {
                 float(value)
                 for others in runs.values()

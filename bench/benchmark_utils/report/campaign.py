@@ -26,7 +26,7 @@ from benchmark_utils.report.refusals import ConfigurationError
 from benchmark_utils.report.rows import Outcome
 from benchmark_utils.report.storage import Workspace
 from benchmark_utils.rows import provenance
-from benchmark_utils.rows.run_once import describe, read_failures
+from benchmark_utils.rows.run_once import read_failures, reason_of
 
 CACHE = "__cache__"  # in the benchmark's folder, where benchopt keeps finished runs
 
@@ -97,7 +97,7 @@ def plan(
                 dataset.get_data()
                 loaded.append(dataset)
             except Exception as error:
-                broken[str(dataset)] = describe(error)["reason"]
+                broken[str(dataset)] = reason_of(error)
     return Campaign(benchmark, loaded, methods, broken, chosen | ({"n_jobs": jobs} if jobs else {}))
 
 
@@ -144,7 +144,7 @@ def run(
         try:
             _benchopt(campaign, parallel, output, board)
         except losses(campaign.parallel.get("backend", "loky")) as error:
-            cause = f"a worker process died, for lack of memory perhaps ({describe(error)['reason']:.150})"
+            cause = f"a worker process died, for lack of memory perhaps ({reason_of(error):.150})"
     if cause:
         console.print(f"{cause}; what is finished is kept", style="red", markup=False)
         with Board(console, n_runs) as board:
@@ -167,7 +167,7 @@ def _exactly(component: BaseDataset | BaseSolver) -> tuple[type, dict[str, list[
 
 def _import_failure(error: Exception) -> dict[str, str]:
     """Status and reason of a solver whose file cannot be imported: skipped if it only lacks a package."""
-    return describe(error) | ({"status": "skipped"} if isinstance(error, ImportError) else {})
+    return {"status": "skipped" if isinstance(error, ImportError) else "failed", "reason": reason_of(error)}
 
 
 def _benchopt(campaign: Campaign, parallel: dict[str, Any], output: Path, board: Board, collect: bool = False) -> None:

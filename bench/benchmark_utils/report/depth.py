@@ -47,8 +47,8 @@ EXPLANATION = (
     "that of cost ∝ layers^b: the slope of a least-squares line through log cost against log layers, fitted to each "
     "seed alone over the depths in brackets. Of several seeds it is the mean ± standard error over seeds; of one seed "
     "± the slope's standard error from the residuals of the line, with two degrees of freedom fewer than depths, given "
-    "from four depths on. A method that does not start from the MAP is not charged for it, and one that computes no "
-    "gradient on top of it, as the MAP itself, costs nothing there. A gradient is one pass over all training data for "
+    "from four depths on. A method that does not start from the MAP is not charged for it, and the MAP itself "
+    "costs nothing on top of it. A gradient is one pass over all training data for "
     "one weight vector, a Hessian-vector product counts as two; with the network, the price of one gradient grows too. "
     "Fits that added less memory than can be told from nothing are left out of the exponents. '-': nothing was "
     "measured."
@@ -86,12 +86,12 @@ class Growth:
 def depth_rows(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of tasks named depth-<L>, with columns depth, label, total_s and total_gradients.
 
-    Totals are with the shared MAP, unless a method says that it does not start from it. What a call took that computes
-    nothing on top of the MAP is not a cost: fit_s and peak_rise_mib are 0 there.
+    Totals are with the shared MAP, unless a method says that it does not start from it. What the MAP's call took, which
+    computes nothing on top of it, is not a cost: fit_s and peak_rise_mib are 0 there.
     """
     depth = pd.to_numeric(rows["task"].astype(str).str.extract(f"^{TASK}$", expand=False))
     found = rows[depth.notna()]
-    labels, idle = method_labels(found), found["gradients"] == 0
+    labels, idle = method_labels(found), (found["method"] == "map") & (found["gradients"] == 0)
     return found.assign(
         depth=depth.dropna().astype(int),
         label=[labels[key] for key in zip(found["method"], found["settings"], strict=True)],

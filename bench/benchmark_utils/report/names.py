@@ -33,7 +33,11 @@ def unknown_name(kind: str, chosen: Iterable[str | dict[str, Any]], known: Known
             for cls in found:
                 if words := _unknown_parameter(kind, cls, parameters):
                     return words
-    except (ValueError, re.error):  # brackets that do not match, or letters that are no pattern
+    except (
+        AttributeError,
+        ValueError,
+        re.error,
+    ):  # no text or mapping, brackets that do not match, or letters that are no pattern
         pass
     return ""
 

@@ -50,7 +50,10 @@ class Board:
         self._progress.stop()
 
     def ended(self, dataset: str, solver: str, status: str, reason: str | None = None, cached: bool = False) -> None:
-        """Count one run; if it left no result, note it. A log, which shows no bar, gets a line a run."""
+        """Count one run; if it left no result, note it. A log, which shows no bar, gets a line a run.
+
+        A run that diverged has a result and is "done" here: its row tells.
+        """
         console, said = self._progress.console, STATUS.get(status, status)
         with self._lock:
             self._ended += 1

@@ -1,9 +1,10 @@
 """Runs every method once, measures its memory, and keeps the reason when it fails or diverges.
 
-A run that diverges has a result, which is a row and kept like any other: it would diverge again. When anything else
-is raised, benchopt calls the run "error", prints the traceback, goes on with the rest, and forgets why. It does hand
-each solver to the stopping criterion that the objective sets for all of them: the one public place from which an
-objective can see a solver's calls. So the reason is written down there, and the error goes on to benchopt unchanged.
+A method that diverges in its timed run, in get_result or when it predicts has a result, which is a row and kept like
+any other: it would diverge again. When anything else is raised, or anywhere else (the MAP may diverge, too), benchopt
+calls the run "error", prints the traceback, goes on with the rest, and forgets why. It does hand each solver to the
+stopping criterion that the objective sets for all of them: the one public place from which an objective can see a
+solver's calls. So the reason is written down there, and the error goes on to benchopt unchanged.
 """
 
 from __future__ import annotations
@@ -116,7 +117,7 @@ def failure_noted(component: BaseSolver | BaseObjective) -> Iterator[None]:
             folder = component.get_run_output_path()
         except RuntimeError:
             raise error from None  # `benchopt test` runs without an output folder
-        (folder / FAILURE_FILE).write_text(json.dumps(describe(error)))
+        (folder / FAILURE_FILE).write_text(json.dumps({"status": "failed", "reason": reason_of(error)}))
         raise
 
 
@@ -125,10 +126,9 @@ def diverged(error: BaseException) -> bool:
     return "diverg" in type(error).__name__.lower() or isinstance(error, FloatingPointError)
 
 
-def describe(error: BaseException) -> dict[str, str]:
-    """Return status ("diverged" or "failed") and reason of an exception, in one line."""
-    reason = " ".join(f"{type(error).__name__}: {error}".split())
-    return {"status": "diverged" if diverged(error) else "failed", "reason": reason}
+def reason_of(error: BaseException) -> str:
+    """Return what an exception says, with its name, in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def read_failures(folder: Path) -> dict[tuple[str, str], dict[str, str]]:

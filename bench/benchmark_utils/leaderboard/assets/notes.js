@@ -32,7 +32,7 @@ function showMarks(board, state, entries) {
   byId("table-notes").textContent =
     "Bold on a tint: among the best of its task and run, whatever the filters. That is the lowest mean loss, and " +
     "every method whose mean difference from it, seed by seed on the same splits, has a 95 % t-interval that " +
-    `contains 0. It takes ${fewest} seeds in common; a method that failed or diverged on a seed is never marked.` +
+    `contains 0. It takes ${fewest} seeds in common; a method that failed or diverged on a seed where others did not is never marked.` +
     (few.length
       ? ` Too few seeds, so that only the best itself is marked, and counts nowhere: ${few.join(", ")}.`
       : "");
