@@ -41,14 +41,18 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "config", nargs="?", default="quick", help=f"one of {', '.join(names)}, or a YAML file; default quick"
     )
     parser.add_argument(
-        "-d", "--dataset", action="append", metavar="NAME", help="only this task, such as 'banana[seed=0]'"
+        "-d",
+        "--dataset",
+        action="append",
+        metavar="NAME",
+        help="only this task of the configuration, or a part of it: 'banana[seed=0]'",
     )
     parser.add_argument(
         "-s",
         "--solver",
         action="append",
         metavar="NAME",
-        help="only this method, such as 'laplace[structure=kron]'",
+        help="only this method, as the configuration has it; 'laplace[structure=kron]' takes the rest from its file",
     )
     parser.add_argument("-j", "--jobs", type=_workers, metavar="N", help="worker processes of one thread each")
     parser.add_argument(

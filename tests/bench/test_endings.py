@@ -5,6 +5,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from benchmark_utils.report.configuration import chosen_of
+
 COUNTED = '''
     from pathlib import Path
     from benchopt import BaseSolver
@@ -113,3 +115,11 @@ def test_an_unknown_name_is_refused_in_one_line_before_anything_is_loaded(tiny):
     assert tiny.printed == ""
     assert not (tiny.folder / "loaded").exists()
     assert not tiny.output.exists()
+
+
+def test_a_name_alone_stands_for_what_the_configuration_has_of_it():
+    configured = [{"breast": {"seed": [0, 1]}}, "walk", {"walk": {"steps": [60]}}]
+    assert chosen_of(None, configured) == configured
+    assert chosen_of(["breast"], configured) == [{"breast": {"seed": [0, 1]}}]
+    assert chosen_of(("walk",), configured) == ["walk", {"walk": {"steps": [60]}}]
+    assert chosen_of(["breast[seed=1]", "vehicle"], configured) == ["breast[seed=1]", "vehicle"]

@@ -18,7 +18,7 @@ from benchopt.benchmark import Benchmark, _list_parametrized_classes
 from benchopt.results import read_results
 from rich.console import Console
 
-from benchmark_utils.report.configuration import read_configuration
+from benchmark_utils.report.configuration import chosen_of, read_configuration
 from benchmark_utils.report.names import unknown_name
 from benchmark_utils.report.parallel import losses, workers
 from benchmark_utils.report.progress import Board, Display
@@ -66,8 +66,8 @@ def plan(
     Args:
         config: a YAML file with the options of `benchopt run`.
         folder: the benchmark's folder.
-        datasets: names to take instead of the configuration's.
-        solvers: names to take instead of the configuration's.
+        datasets: names to take instead of the configuration's, see chosen_of.
+        solvers: likewise.
         jobs: worker processes, instead of the configuration's.
         parallel: a parallel configuration, instead of the configuration's.
 
@@ -80,11 +80,11 @@ def plan(
     chosen = parallel or options["parallel-config"]
     with contextlib.redirect_stdout(io.StringIO()):  # benchopt prints the traceback of a file that cannot be imported
         benchmark = Benchmark(folder, seed=0)
-        names = list(datasets or options["dataset"])
+        names = chosen_of(datasets, options["dataset"])
         with _names_refused("dataset", names, benchmark, "--dataset" if datasets else config):
             tasks = benchmark.check_dataset_patterns(names)
             found = list(_list_parametrized_classes(*tasks))
-        names, methods = list(solvers or options["solver"]), {}
+        names, methods = chosen_of(solvers, options["solver"]), {}
         with _names_refused("solver", names, benchmark, "--solver" if solvers else config):
             for cls, parameters in benchmark.check_solver_patterns(names):
                 for solver, is_installed in _list_parametrized_classes((cls, parameters)):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -116,3 +116,25 @@ def _selection(path: Path, option: str, value: Any) -> list[str | dict[str, Any]
 def _is_parameters(value: Any) -> bool:
     """Whether this can be parameters: a list of values, or values by name."""
     return isinstance(value, list) or (isinstance(value, dict) and all(isinstance(name, str) for name in value))
+
+
+def chosen_of(names: Sequence[str] | None, configured: Sequence[str | dict[str, Any]]) -> list[str | dict[str, Any]]:
+    """Return what of a configuration's tasks or methods is chosen; all if no names are given.
+
+    Args:
+        names: one without parameters, "breast", stands for all that the configuration has of it, or for its defaults
+            if that has none; "breast[seed=0]" stands for itself.
+        configured: names, or names with their parameters.
+    """
+    if not names:
+        return list(configured)
+    found: list[str | dict[str, Any]] = []
+    for name in names:
+        own = [entry if isinstance(entry, str) else {name: entry[name]} for entry in configured if _has(entry, name)]
+        found += own or [name]
+    return found
+
+
+def _has(entry: str | dict[str, Any], name: str) -> bool:
+    """Whether an entry of a configuration is of this name."""
+    return entry == name if isinstance(entry, str) else name in entry
