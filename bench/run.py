@@ -45,7 +45,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "--dataset",
         action="append",
         metavar="NAME",
-        help="only this task of the configuration, or a part of it: 'banana[seed=0]'",
+        help="only this task, with the configuration's seeds, or a part of it: 'banana[seed=0]'",
     )
     parser.add_argument(
         "-s",
