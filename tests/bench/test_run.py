@@ -32,55 +32,6 @@ BROKEN = '''
             return dict(cost={}, info={})
 '''
 
-INTERRUPTED = '''
-    from pathlib import Path
-    from benchopt import BaseSolver
-
-    class Solver(BaseSolver):
-        """Stops the whole command once, as Ctrl-C would."""
-
-        name = "zz-interrupted"
-        sampling_strategy = "run_once"
-
-        def set_objective(self, task, map_fit):
-            pass
-
-        def run(self, _):
-            marker = Path(__file__).with_suffix(".once")
-            if not marker.exists():
-                marker.touch()
-                raise KeyboardInterrupt
-            raise RuntimeError("the second time it merely fails")
-
-        def get_result(self):
-            return {}
-'''
-
-KILLED = '''
-    import os
-    import time
-    from pathlib import Path
-    from benchopt import BaseSolver
-
-    class Solver(BaseSolver):
-        """Takes its process with it, as the system does when memory runs out."""
-
-        name = "zz-killed"
-        sampling_strategy = "run_once"
-
-        def set_objective(self, task, map_fit):
-            pass
-
-        def run(self, _):
-            cache, end = Path(__file__).parents[1] / "__cache__", time.monotonic() + 300
-            while not list(cache.rglob("run_one_to_cvg/*/output.pkl")) and time.monotonic() < end:
-                time.sleep(0.1)  # let the other worker finish its run
-            os._exit(1)
-
-        def get_result(self):
-            return {}
-'''
-
 BAD_TASK = '''
     from benchopt import BaseDataset
 
@@ -265,42 +216,12 @@ def test_a_method_that_fails_becomes_a_row_with_the_reason_and_the_rest_goes_on(
     assert "all methods: failed (seed 0): the task could not be loaded: OSError: the disk is gone" in said
 
 
-def test_an_interrupted_run_goes_on_where_it_stopped(tiny):
-    tiny.add_noisy()
-    tiny.add("solvers/zz_interrupted.py", INTERRUPTED)
-    assert tiny.run() == 130
-    assert len(tiny.executions()) == 1
-    assert not (tiny.output / "rows.parquet").exists()
-
-    assert tiny.run() == 1
-    assert sorted(tiny.executions()) == ["noisy[sd=0.01] tiny 0", "noisy[sd=0.01] tiny 1"]
-    rows = pd.read_parquet(tiny.output / "rows.parquet")
-    assert list(rows["status"]) == ["done", "done", "failed", "failed"]
-
-    # Nothing is left to do for what is done, and its row is the same one; what failed is tried again.
-    assert tiny.run() == 1
-    assert len(tiny.executions()) == 2
-    pd.testing.assert_frame_equal(pd.read_parquet(tiny.output / "rows.parquet"), rows)
-
-
 def test_only_the_chosen_task_and_method_run(tiny, plane):
     tiny.add("datasets/plane.py", plane)
     tiny.add_noisy("walk")
     tiny.add_noisy("swag")
     assert tiny.run("--dataset", "tiny[seed=1]", "--solver", "walk") == 0
     assert tiny.executions() == ["walk[sd=0.01] tiny 1"]
-
-
-@pytest.mark.slow
-def test_a_worker_that_dies_costs_only_what_was_not_finished(tiny):
-    tiny.add("solvers/zz_killed.py", KILLED)
-    tiny.add_noisy()
-    assert tiny.run("--jobs", "2") == 1
-    rows = pd.read_parquet(tiny.output / "rows.parquet").set_index(["method", "seed"])
-    assert set(rows.loc["zz-killed", "status"]) == {"failed"}
-    assert rows.loc["zz-killed", "reason"].str.contains("a worker process died").all()
-    assert rows.loc[("noisy", 0), "status"] == "done"
-    assert "what is finished is kept" in tiny.printed
 
 
 @pytest.mark.slow
