@@ -130,16 +130,18 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run(settings: argparse.Namespace, console: Console) -> int:
     """Run the campaign, write its results, and return 0, or 1 if a run failed, or none gave a result."""
-    from benchmark_utils.report import campaign
-    from benchmark_utils.report.configuration import read_parallel
-    from benchmark_utils.report.output import write_results
-    from benchmark_utils.report.storage import Workspace
+    with console.status("Loading methods"):  # seconds, for torch and JAX
+        from benchmark_utils.report import campaign
+        from benchmark_utils.report.configuration import read_parallel
+        from benchmark_utils.report.output import write_results
+        from benchmark_utils.report.storage import Workspace
 
     parallel = read_parallel(settings.parallel_config) if settings.parallel_config else None
     with Workspace(settings.output, settings.bench / campaign.CACHE) as workspace:
-        planned = campaign.plan(
-            settings.config, settings.bench, settings.dataset, settings.solver, settings.jobs, parallel
-        )
+        with console.status("Loading methods and tasks"):
+            planned = campaign.plan(
+                settings.config, settings.bench, settings.dataset, settings.solver, settings.jobs, parallel
+            )
         results, outcomes = campaign.run(planned, console, workspace, ONE_THREAD | QUIET)
         with workspace.replacing() as folder:
             rows = write_results(results, outcomes, folder, planned.benchmark, console)

@@ -45,6 +45,11 @@ class Solver(BaseSolver):
         "subnet_share": [0.2],
         "image_jacobians": [True],
     }
+    choices = {
+        "structure": ["full", "kron", "diag", "last_layer", "subnetwork"],
+        "predictive": ["glm", "sampled"],
+        "prior": ["fixed", "tuned"],
+    }
 
     def skip(self, task: Task, map_fit: MapFit) -> tuple[bool, str | None]:
         """Skip what laplace-torch cannot do for this network."""

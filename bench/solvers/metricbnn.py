@@ -4,7 +4,7 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from benchopt import BaseSolver
@@ -27,7 +27,8 @@ from benchmark_utils.metrics.reference import total_variation, total_variation_d
 from benchmark_utils.rows.cost import Meter
 from benchmark_utils.tasks.task import Task
 from fiberbnn import AutoencoderSettings, LatentPosterior, LatentSettings, MapFit, MetricBNN, WalkSchedule
-from fiberbnn.batch_norm import statistics_of
+from fiberbnn.batch_norm import Policy, statistics_of
+from fiberbnn.latent_metric import Distances
 
 
 class Solver(ChangedSettings, BaseSolver):
@@ -56,6 +57,12 @@ class Solver(ChangedSettings, BaseSolver):
         "temperature": [1.0],
         "batch_norm": ["frozen"],
         "n_samples": [300],
+    }
+    choices = {
+        "density": ["kde", "gaussian"],
+        "metric": [*get_args(Distances), "unstructured"],
+        "n_maps": ["auto", int],
+        "batch_norm": get_args(Policy),
     }
 
     def skip(self, task: Task, map_fit: MapFit) -> tuple[bool, str | None]:

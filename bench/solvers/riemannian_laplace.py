@@ -29,6 +29,7 @@ class Solver(BaseSolver):
     sampling_strategy = "run_once"
     requirements = ["pip::laplace-torch", "pip::torchdiffeq", "pip::torch"]
     parameters = {"structure": ["kron"], "n_samples": [20], "most_evaluations": [2000], "most_rows": [5000]}
+    choices = {"structure": ["full", "kron", "diag"]}
 
     def skip(self, task: Task, map_fit: MapFit) -> tuple[bool, str | None]:
         """Skip images, large tables, and Hessians that are too large."""
@@ -36,8 +37,6 @@ class Solver(BaseSolver):
             return True, "geodesics take thousands of gradients over all data, too many for images: tables only"
         if self.most_rows is not None and len(task.x_train) > self.most_rows:
             return True, f"{len(task.x_train)} training rows take too long here, where at most {self.most_rows} are run"
-        if self.structure not in ("full", "kron", "diag"):
-            return True, f"the structure must be full, kron or diag, not {self.structure!r}"
         if self.structure == "full" and (too_large := too_large_for_full(map_fit.weights.numel())):
             return True, too_large
         return False, None

@@ -1,13 +1,15 @@
 """The walk alone: its snapshots are the posterior samples."""
 
 import contextlib
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from benchopt import BaseSolver
 
 from benchmark_utils.methods.changed_settings import ChangedSettings
 from benchmark_utils.methods.modes import (
+    Drift,
+    Preconditioner,
     batch_size_of_walk,
     cost_from,
     map_fits,
@@ -52,6 +54,13 @@ class Solver(ChangedSettings, BaseSolver):
         "n_particles": ["auto"],
         "steps": ["settled"],
         "n_maps": ["auto"],
+    }
+    choices = {
+        "drift": get_args(Drift),
+        "preconditioner": get_args(Preconditioner),
+        "n_particles": ["auto", int],
+        "steps": ["settled", int],
+        "n_maps": ["auto", int],
     }
 
     def skip(self, task: Task, map_fit: MapFit) -> tuple[bool, str | None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,7 @@ from benchmark_utils.report.progress import Board, Display
 from benchmark_utils.report.refusals import ConfigurationError
 from benchmark_utils.report.rows import Outcome
 from benchmark_utils.report.storage import Workspace
+from benchmark_utils.report.values import unknown_value
 from benchmark_utils.rows import provenance
 from benchmark_utils.rows.run_once import read_failures, reason_of
 
@@ -84,10 +85,13 @@ def plan(
         with _names_refused("dataset", names, benchmark, "--dataset" if datasets else config):
             tasks = benchmark.check_dataset_patterns(names)
             found = list(_list_parametrized_classes(*tasks))
+            _values_refused("dataset", found)
         names, methods = chosen_of(solvers, options["solver"]), {}
         with _names_refused("solver", names, benchmark, "--solver" if solvers else config):
             for cls, parameters in benchmark.check_solver_patterns(names):
-                for solver, is_installed in _list_parametrized_classes((cls, parameters)):
+                listed = list(_list_parametrized_classes((cls, parameters)))
+                _values_refused("solver", listed)
+                for solver, is_installed in listed:
                     methods[str(solver)] = _exactly(solver) if is_installed else (cls, {})
         loaded, broken = [], {}
         for dataset, is_installed in found:
@@ -103,14 +107,23 @@ def plan(
 
 @contextlib.contextmanager
 def _names_refused(kind: str, names: list[Any], benchmark: Benchmark, where: str | Path) -> Iterator[None]:
-    """Say in one line what is wrong with a name, or a parameter of it, that benchopt refuses: it has many errors."""
+    """Say in one line what is wrong with a name, its parameters or their values: benchopt has many errors for it."""
     try:
         yield
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{where}: {error}") from None
     except Exception as error:
         said = " ".join(str(getattr(error, "message", None) or error or type(error).__name__).split())
         known = benchmark.get_datasets() if kind == "dataset" else benchmark.get_solvers()
         unknown = unknown_name(kind, names, known, benchmark.benchmark_dir.absolute())
         raise ConfigurationError(f"{where}: {unknown or f'{kind}: {said[:1000]}'}") from error
+
+
+def _values_refused(kind: str, listed: Iterable[tuple[Any, bool]]) -> None:
+    """Refuse the first value that a task or method cannot have; one whose file could not be imported tells none."""
+    for component, is_installed in listed:
+        if is_installed and (words := unknown_value(kind, component)):
+            raise ConfigurationError(words)
 
 
 def run(

@@ -21,6 +21,7 @@ from benchmark_utils.report.rows import Outcome, split_name
 
 STATUS = {"error": "failed", "skip": "skipped", "not installed": "skipped", "diverged": "diverged"}
 STATUS["not run yet"] = "failed"  # said only when finished runs are collected after a worker died
+SAID = STATUS | {"done": "finished"}  # with a result: that a method diverged is one, which its row tells
 
 
 class Board:
@@ -50,16 +51,13 @@ class Board:
         self._progress.stop()
 
     def ended(self, dataset: str, solver: str, status: str, reason: str | None = None, cached: bool = False) -> None:
-        """Count one run; if it left no result, note it. A log, which shows no bar, gets a line a run.
-
-        A run that diverged has a result and is "done" here: its row tells.
-        """
-        console, said = self._progress.console, STATUS.get(status, status)
+        """Count one run; if it left no result, note it. A log, which shows no bar, gets a line a run."""
+        console, said = self._progress.console, SAID.get(status, status)
         with self._lock:
             self._ended += 1
             self.n_cached += cached
             if status in STATUS:
-                self.outcomes.append(Outcome(dataset, solver, said, reason or ""))
+                self.outcomes.append(Outcome(dataset, solver, STATUS[status], reason or ""))
             if status in STATUS or not console.is_terminal:
                 count = f"{self._ended:>{len(str(self._total))}}/{self._total}"
                 line = f"{count} {dataset} {solver}: {said}{' before' if cached else ''} {reason or ''}"
