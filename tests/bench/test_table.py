@@ -37,6 +37,8 @@ def make_rows(*lines: dict) -> pd.DataFrame:
         ([0.0000034], None, "0.000"),
         ([123.4, 125.4], None, "124 ± 1"),
         ([0.0], None, "0"),
+        ([-0.0004], 2, "0.00"),
+        ([-0.4, -0.6], 1, "-0.5 ± 0.1"),
     ],
 )
 def test_mean_and_spread(values, digits, expected):

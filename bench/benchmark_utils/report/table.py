@@ -152,7 +152,8 @@ def mean_and_spread(values: pd.Series, digits: int | None = 3) -> str:
     mean = float(values.mean())
     if digits is None:
         digits = min(3, max(0, 1 - math.floor(math.log10(abs(mean))))) if mean and math.isfinite(mean) else 0
-    return f"{mean:,.{digits}f}" if len(values) == 1 else f"{mean:,.{digits}f} ± {values.std(ddof=1):,.{digits}f}"
+    number = f"{mean:z,.{digits}f}"  # z: what rounds to 0 is not -0
+    return number if len(values) == 1 else f"{number} ± {values.std(ddof=1):,.{digits}f}"
 
 
 def remarks(rows: pd.DataFrame, labels: dict[tuple[str, str], str]) -> list[str]:

@@ -33,6 +33,19 @@ def test_each_control_filters(look):
     assert choice(view, "Run").input_value() == "quick"
 
 
+def test_only_methods_of_the_run_can_be_chosen(look):
+    view = look()
+    boxes = view.page.locator("#methods label")
+    for run in ("quick", "images", "uci-small"):
+        choice(view, "Run").select_option(run)
+        there = {entry["method"] for entry in real_board()["entries"] if entry["run"] == run}
+        shown = [boxes.nth(i).inner_text().strip() for i in range(boxes.count()) if boxes.nth(i).is_visible()]
+        assert sorted(shown) == sorted(there)
+    assert there < set(real_board()["methods"])
+    choice(view, "Run").select_option("All runs")
+    assert all(boxes.nth(i).is_visible() for i in range(boxes.count()))
+
+
 def test_the_page_opens_on_the_run_of_the_headline(look, tiny):
     board = json.loads(json.dumps(real_board()).replace('"uci-small"', '"uci"'))
     view = look(file=tiny(board))

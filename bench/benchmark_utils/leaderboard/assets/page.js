@@ -53,7 +53,11 @@ function showControls() {
   }
   byId("every").checked = state.every;
   byId("every-label").hidden = state.task === ALL;
-  for (const box of byId("methods").querySelectorAll("input")) box.checked = state.methods.includes(box.value);
+  const there = new Set(board.chosen({ ...state, task: ALL, methods: board.data.methods }).map(({ method }) => method));
+  for (const box of byId("methods").querySelectorAll("input")) {
+    box.checked = state.methods.includes(box.value);
+    box.parentElement.hidden = !there.has(box.value); // a method that the run lacks is no choice
+  }
   const { max, slider } = form.elements;
   if (document.activeElement !== max) max.value = state.max ?? "";
   slider.value = state.max === null ? SLIDER_END : Math.round(SLIDER_END * shareOf(state.max));
