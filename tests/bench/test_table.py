@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+import math
 
 import pandas as pd
 import pytest
 from rich.console import Console
 
+from benchmark_utils.report.remarks import remarks
 from benchmark_utils.report.rows import COLUMNS, Outcome, rows_from_results
-from benchmark_utils.report.table import mean_and_spread, method_labels, print_tables, remarks, task_table
+from benchmark_utils.report.table import mean_and_spread, method_labels, print_tables, task_table
 
 
 def make_rows(*lines: dict) -> pd.DataFrame:
@@ -38,11 +40,28 @@ def make_rows(*lines: dict) -> pd.DataFrame:
         ([123.4, 125.4], None, "124 ± 1"),
         ([0.0], None, "0"),
         ([-0.0004], 2, "0.00"),
+        ([0.0004, 0.0006], 3, "0.001 ± 0.000"),
         ([-0.4, -0.6], 1, "-0.5 ± 0.1"),
     ],
 )
 def test_mean_and_spread(values, digits, expected):
     assert mean_and_spread(pd.Series(values, dtype=float), digits) == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([0.0004, 0.0006], "0.00050 ± 0.00014"),
+        ([0.00000312], "0.0000031"),
+        ([0.0412], "0.041"),
+        ([12.3456], "12.346"),
+        ([0.0], "0.000"),
+        ([-0.0005], "-0.00050"),
+        ([math.inf], "inf"),
+    ],
+)
+def test_small_numbers_keep_significant_digits_where_a_column_asks_for_them(values, expected):
+    assert mean_and_spread(pd.Series(values, dtype=float), 3, significant=2) == expected
 
 
 def test_labels_name_only_the_settings_that_differ():
@@ -132,6 +151,13 @@ def test_remarks_join_methods_and_seeds_of_one_reason():
         {"method": "swag", "seed": 0, "status": "failed", "reason": "boom"},
     )
     assert remarks(rows, method_labels(rows)) == ["walk, swag: failed (seed 0, 1): boom"]
+
+
+def test_remarks_join_reasons_that_differ_in_numbers_only_and_seeds_without_a_gap():
+    orders = {0: 28, 1: 31, 2: 28, 3: 7}
+    lines = [{"seed": s, "status": "failed", "reason": f"order {order} of 50"} for s, order in orders.items()]
+    rows = make_rows({"method": "map", "nll": 0.5}, *({"method": "laplace"} | line for line in lines))
+    assert remarks(rows, method_labels(rows)) == ["laplace: failed (seed 0 to 3): order 28 of 50"]
 
 
 def test_content_that_is_not_the_expected_one_is_said():

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from benchmark_utils.report.markdown_text import markdown_text
-from benchmark_utils.report.table import MISSING, mean_and_spread, method_labels, remarks, text_table
+from benchmark_utils.report.remarks import remarks
+from benchmark_utils.report.table import MISSING, mean_and_spread, method_labels, text_table
 from benchmark_utils.report.training_time import total_gradients, training_time
 
 TASK = r"depth-(\d+)"

@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from benchmark_utils.report.markdown_text import markdown_text
+from benchmark_utils.report.remarks import remarks
 from benchmark_utils.report.settings import in_words, parse_settings, telling_names
 
 MISSING = "-"
@@ -30,12 +31,14 @@ class Column:
         name: the row's column.
         heading: over the table's.
         digits: after the point; None for two significant digits of the mean, at most three after the point.
+        significant: the fewest significant digits of the mean, where that takes more after the point.
         in_terminal: whether a terminal has room for it.
     """
 
     name: str
     heading: str
     digits: int | None = 3
+    significant: int = 0
     in_terminal: bool = True
 
 
@@ -52,8 +55,8 @@ COLUMNS = [
     Column("nll_shifted", "NLL shifted", in_terminal=False),
     Column("accuracy_shifted", "acc. shifted", in_terminal=False),
     Column("ece_shifted", "ECE shifted", in_terminal=False),
-    Column("rmse", "RMSE"),
-    Column("crps", "CRPS", in_terminal=False),
+    Column("rmse", "RMSE", significant=2),  # in the targets' units, which may be small
+    Column("crps", "CRPS", significant=2, in_terminal=False),
     Column("coverage90", "cov. 90 %"),
     Column("sd_gap", "sd gap"),
     Column("sd_data", "sd data"),
@@ -134,7 +137,7 @@ def task_table(
             [
                 labels[key],
                 seeds,
-                *(mean_and_spread(finished[column.name], column.digits) for column in columns),
+                *(mean_and_spread(finished[column.name], column.digits, column.significant) for column in columns),
             ]
         )
     if "nll_hmc" in done and done["nll_hmc"].notna().any():
@@ -144,31 +147,26 @@ def task_table(
     return ["method", "seeds", *(column.heading for column in columns)], lines
 
 
-def mean_and_spread(values: pd.Series, digits: int | None = 3) -> str:
-    """Return "mean ± standard deviation" of the values that are there; of one the value, of none "-"."""
+def mean_and_spread(values: pd.Series, digits: int | None = 3, significant: int = 0) -> str:
+    """Return "mean ± standard deviation" of the values that are there; of one the value, of none "-".
+
+    `digits` and `significant` are as in Column.
+    """
     values = values.dropna()
     if values.empty:
         return MISSING
     mean = float(values.mean())
     if digits is None:
-        digits = min(3, max(0, 1 - math.floor(math.log10(abs(mean))))) if mean and math.isfinite(mean) else 0
+        digits = min(3, _digits_for(mean, 2))
+    elif significant:
+        digits = max(digits, _digits_for(mean, significant))
     number = f"{mean:z,.{digits}f}"  # z: what rounds to 0 is not -0
     return number if len(values) == 1 else f"{number} ± {values.std(ddof=1):,.{digits}f}"
 
 
-def remarks(rows: pd.DataFrame, labels: dict[tuple[str, str], str]) -> list[str]:
-    """Return a line for each reason why runs did not finish, and one if the data is not the expected."""
-    lines = []
-    for (status, reason), group in rows[rows["status"] != "done"].groupby(["status", "reason"]):
-        methods = [labels[key] for key in dict.fromkeys(zip(group["method"], group["settings"], strict=True))]
-        who = "all methods" if len(group) == len(rows) > 1 else ", ".join(methods)
-        seeds = ", ".join(str(seed) for seed in sorted(set(group["seed"])))
-        lines.append(f"{who}: {status} (seed {seeds}): {reason or 'no reason given'}")
-    for missing in sorted({name for name in rows.get("ood_missing", _NOTHING).dropna() if name}):
-        lines.append(f"out-of-distribution sets that were not at hand: {missing}")
-    if (rows["dataset_matches"] == 0).any():
-        lines.append("the data's content is not the expected one: these numbers cannot be put beside others")
-    return lines
+def _digits_for(mean: float, significant: int) -> int:
+    """How many digits after the point give a number so many significant ones."""
+    return max(0, significant - 1 - math.floor(math.log10(abs(mean)))) if mean and math.isfinite(mean) else 0
 
 
 def _tables(
