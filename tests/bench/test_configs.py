@@ -32,11 +32,14 @@ def test_every_task_is_named_and_has_the_seeds_that_are_asked_for(config: str) -
     assert all("*" not in name for name in listed(config, "solver"))
 
 
-@pytest.mark.parametrize("config", ["quick", "uci-small", "images"])
-def test_the_kept_results_are_of_these_tasks_and_methods(config: str) -> None:
-    rows = pd.read_parquet(ROOT / "results" / config / "rows.parquet", columns=["task", "method"])
-    assert set(listed(config, "dataset")) == set(rows["task"])
+@pytest.mark.parametrize("config", ["quick", "uci", "depth", "snelson", "ablation", "uci-small", "images"])
+def test_the_kept_results_are_of_these_tasks_seeds_and_methods(config: str) -> None:
+    rows = pd.read_parquet(ROOT / "results" / config / "rows.parquet", columns=["task", "method", "settings", "seed"])
+    tasks = {name: set(parameters["seed"]) for name, parameters in listed(config, "dataset").items()}
+    assert tasks == {task: set(seeds) for task, seeds in rows.groupby("task")["seed"]}
     assert set(listed(config, "solver")) == set(rows["method"])
+    per_method = rows.groupby(["method", "settings"]).size()
+    assert set(per_method) == {sum(map(len, tasks.values()))}
 
 
 def test_uci_is_six_classifications_and_nine_regressions_with_all_their_splits() -> None:
