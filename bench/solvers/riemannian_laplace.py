@@ -29,7 +29,7 @@ class Solver(BaseSolver):
     sampling_strategy = "run_once"
     requirements = ["pip::laplace-torch", "pip::torchdiffeq", "pip::torch"]
     parameters = {"structure": ["kron"], "n_samples": [20], "most_evaluations": [2000], "most_rows": [5000]}
-    choices = {"structure": ["full", "kron", "diag"]}
+    choices = {"structure": ["full", "kron", "diag"], "most_rows": [int, None]}
 
     def skip(self, task: Task, map_fit: MapFit) -> tuple[bool, str | None]:
         """Skip images, large tables, and Hessians that are too large."""

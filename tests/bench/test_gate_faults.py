@@ -1,6 +1,7 @@
 """Faults planted in the library and the metrics, on a real task or a real timing: the gate's own functions see them."""
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -184,19 +185,37 @@ def test_turns_are_interleaved_and_open_verdicts_get_more(monkeypatch):
     assert speed.TURNS < len(further) <= speed.SECONDS / 0.18 + 5
 
 
-def test_a_walk_that_falls_back_is_caught(monkeypatch):
+def timed_walk(slowed: Callable[[Callable], Callable] = lambda walk: walk, stored: dict | None = None) -> dict:
+    """The record of a short walk beside plain torch, by the clock of the process: other tests run beside this one."""
     problem, n_steps = Problem.of(workloads.NET, torch.device("cpu")), 12
     plain = workloads.plain_walk(problem, problem.weights(30), gradient_baselines.batched(problem, 30), n_steps)
+    energy = Energy(Network(problem.module()), Categorical(), problem.x, problem.y, 1.0)
+    first = problem.weights(1)[0]
+    ours = workloads.Workload("walk", slowed(lambda: workloads.walk_of(energy, first, n_steps)), plain)
+    return speed.record(speed.measured([ours], stored, {"wall": time.process_time}))
 
-    def timed() -> dict:
-        energy = Energy(Network(problem.module()), Categorical(), problem.x, problem.y, 1.0)
-        first = problem.weights(1)[0]
-        ours = workloads.Workload("walk", lambda: workloads.walk_of(energy, first, n_steps), plain)
-        # By the clock of the process: other tests run beside this one.
-        return speed.record(speed.measured([ours], clocks={"wall": time.process_time}))
 
+def test_a_walk_that_falls_back_is_caught(monkeypatch):
     monkeypatch.setattr(speed, "TURNS", 3)
-    stored = timed()
+    stored = timed_walk()
     monkeypatch.setattr(fiberbnn.energy, "perceptron_problem", lambda *_: None)
-    (check,) = speed.speed_checks(stored, timed())
+    (check,) = speed.speed_checks(stored, timed_walk())
     assert check.verdict == "fail"
+
+
+def test_a_walk_that_takes_half_as_long_again_is_caught():
+    def slowed(walk: Callable[[], object]) -> Callable[[], None]:
+        def and_then_dawdle() -> None:
+            start = time.process_time()
+            walk()
+            end = start + 1.5 * (time.process_time() - start)
+            while time.process_time() < end:
+                pass
+
+        return and_then_dawdle
+
+    stored = timed_walk()
+    (check,) = speed.speed_checks(stored, timed_walk(slowed, stored))  # further turns until it is decided
+    assert check.verdict == "fail"
+    (clean,) = speed.speed_checks(stored, timed_walk(stored=stored))
+    assert clean.verdict != "fail"

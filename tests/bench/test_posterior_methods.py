@@ -162,7 +162,6 @@ def test_a_subnetwork_has_the_conditional_covariance_of_its_weights():
     [
         ("laplace", {"structure": "subnetwork", "subnet_share": 1.5}, (2, 4, 1), "at most 1, not 1.5"),
         ("riemannian_laplace", {"most_rows": 39}, (2, 4, 1), "40 training rows take too long"),
-        ("riemannian_laplace", {"structure": "last_layer"}, (2, 4, 1), "must be full, kron or diag"),
         ("riemannian_laplace", {"structure": "full"}, (2, 2000, 1), "needs 8001 x 8001 matrices"),
         ("vi", {"learning_rate": 0.0}, (2, 4, 1), "have to be positive"),
         ("sghmc", {"burn_in": 1.0}, (2, 4, 1), "less than 1"),

@@ -143,21 +143,28 @@ def test_the_reference_run_is_the_last_line():
     assert lines[-1] == ["(long HMC reference)", "2", "0.300 ± 0.071", "6,000 ± 1,414"]
 
 
-def test_remarks_join_methods_and_seeds_of_one_reason():
+def test_remarks_join_seeds_of_one_reason_and_methods_with_the_same_seeds():
     rows = make_rows(
         {"method": "map", "nll": 0.5},
+        {"method": "hmc", "seed": 0, "status": "skipped", "reason": "too large"},
+        {"method": "vi", "seed": 0, "status": "skipped", "reason": "too large"},
         {"method": "walk", "seed": 1, "status": "failed", "reason": "boom"},
         {"method": "walk", "seed": 0, "status": "failed", "reason": "boom"},
         {"method": "swag", "seed": 0, "status": "failed", "reason": "boom"},
     )
-    assert remarks(rows, method_labels(rows)) == ["walk, swag: failed (seed 0, 1): boom"]
+    assert remarks(rows, method_labels(rows)) == [
+        "walk: failed (seed 0, 1): boom",
+        "swag: failed (seed 0): boom",
+        "hmc, vi: skipped (seed 0): too large",
+    ]
 
 
 def test_remarks_join_reasons_that_differ_in_numbers_only_and_seeds_without_a_gap():
     orders = {0: 28, 1: 31, 2: 28, 3: 7}
     lines = [{"seed": s, "status": "failed", "reason": f"order {order} of 50"} for s, order in orders.items()]
     rows = make_rows({"method": "map", "nll": 0.5}, *({"method": "laplace"} | line for line in lines))
-    assert remarks(rows, method_labels(rows)) == ["laplace: failed (seed 0 to 3): order 28 of 50"]
+    said = "order 28 of 50 (the numbers differ from run to run)"
+    assert remarks(rows, method_labels(rows)) == [f"laplace: failed (seed 0 to 3): {said}"]
 
 
 def test_content_that_is_not_the_expected_one_is_said():

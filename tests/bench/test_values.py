@@ -2,8 +2,12 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import yaml
+from benchopt import BaseSolver
 from benchopt.benchmark import Benchmark, _list_parametrized_classes
 
 from benchmark_utils.report.campaign import plan
@@ -54,6 +58,59 @@ def test_a_seed_is_a_whole_number() -> None:
         plan(BENCH / "configs" / "quick.yml", BENCH, ["breast[seed=first]"])
 
 
+def of(parameters: dict[str, Any], choices: dict[str, list[Any]] | None = None, **changed: Any) -> str:
+    """What is said of a method with these parameters, some of them changed."""
+
+    class Solver(BaseSolver):
+        name = "toy"
+
+        def set_objective(self) -> None: ...
+
+        def run(self, stop_val: Any) -> None: ...
+
+        def get_result(self) -> None: ...
+
+    Solver.parameters = parameters
+    if choices is not None:
+        Solver.choices = choices
+    return unknown_value("solver", Solver.get_instance(**changed))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [[1, 0.1], [5, None], [1, "auto"], [False, 0.9], [1, np.int64(2)], [0.1, np.float32(0.2)], ["a"], [[1], "b"]],
+)
+def test_what_a_method_lists_itself_is_never_refused(values: list[Any]) -> None:
+    for value in values:
+        assert of({"n": values}, n=value) == ""
+        assert of({"n": values}, {"n": ["other"]}, n=value) == ""
+
+
+def test_types_are_those_of_all_listed_values() -> None:
+    assert of({"n": [1]}, n=2) == of({"n": [1]}, n=np.int64(2)) == of({"n": 5}, n=7) == ""
+    assert of({"x": [0.5]}, x=1) == of({"x": [1, 0.5]}, x=0.2) == ""
+    assert of({"n": [1, None]}, n="many") == of({"n": [1, True]}, n="many") == of({"n": ["a"]}, n="b") == ""
+    assert of({"a, b": [(1, 2.0), (3, 4.5)]}, a=4, b=1) == ""
+    assert of({"a, b": [(1, 2.0), (3, 4.5)]}, a=0.5) == "the method toy cannot have a=0.5; it may be a whole number"
+    assert of({"n": [1]}, n=0.5) == "the method toy cannot have n=0.5; it may be a whole number"
+    assert of({"n": [1]}, n=True) == "the method toy cannot have n=True; it may be a whole number"
+    assert of({"x": [1.0]}, x=None) == "the method toy cannot have x=None; it may be a number"
+    for text in ("1e-3", "1e-8", "2e5"):  # numbers to Python, text to YAML
+        assert yaml.safe_load(text) == text
+        written = of({"x": [1.0]}, x=text).removesuffix(")").rpartition("it may be a number (this is text: write ")[2]
+        assert yaml.safe_load(written) == float(text)
+
+
+def test_choices_may_be_anything() -> None:
+    assert of({"n": [1]}, {"n": [int, None]}, n=None) == of({"n": [1]}, {"n": [1, 2]}, n=2) == ""
+    assert of({"n": [1]}, {"n": [1, 2]}, n=3) == "the method toy cannot have n=3; it may be 1 or 2"
+    assert (
+        of({"n": [1]}, {"n": [int, None]}, n="x")
+        == "the method toy cannot have n='x'; it may be a whole number or None"
+    )
+    assert of({"n": [True]}, {"n": [True, "auto"]}, n=1) == "the method toy cannot have n=1; it may be True or auto"
+
+
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
 def test_configurations_have_values_that_there_are(config: Path) -> None:
     benchmark = Benchmark(BENCH, seed=0)
@@ -65,5 +122,3 @@ def test_configurations_have_values_that_there_are(config: Path) -> None:
         assert listed
         assert all(is_installed for _, is_installed in listed)
         assert {unknown_value(kind, component) for component, _ in listed} == {""}
-    (laplace,) = benchmark.check_solver_patterns(["laplace[subnet_share=1]"])  # a whole number is a number
-    assert {unknown_value("solver", solver) for solver, _ in _list_parametrized_classes(laplace)} == {""}

@@ -21,7 +21,7 @@ from benchmark_utils.report.rows import Outcome, split_name
 
 STATUS = {"error": "failed", "skip": "skipped", "not installed": "skipped", "diverged": "diverged"}
 STATUS["not run yet"] = "failed"  # said only when finished runs are collected after a worker died
-SAID = STATUS | {"done": "finished"}  # with a result: that a method diverged is one, which its row tells
+SAID = STATUS | {"done": "finished"}  # with a result, which may be that the method diverged
 
 
 class Board:

@@ -16,12 +16,17 @@ def remarks(rows: pd.DataFrame, labels: dict[tuple[str, str], str]) -> list[str]
     Reasons that differ in their numbers only, such as that of a row of a matrix, are one, in the words of the first.
     """
     lines = []
-    missing = rows[rows["status"] != "done"].sort_values(["status", "reason"], kind="stable")
-    for (status, _), group in missing.groupby(["status", missing["reason"].str.replace(_NUMBER, "0", regex=True)]):
+    unfinished = rows[rows["status"] != "done"].sort_values(["status", "reason"], kind="stable")
+    alike = unfinished["reason"].str.replace(_NUMBER, "0", regex=True)
+    for (status, _), group in unfinished.groupby(["status", alike]):
         reason = group["reason"].iloc[0]
-        methods = [labels[key] for key in dict.fromkeys(zip(group["method"], group["settings"], strict=True))]
-        who = "all methods" if len(group) == len(rows) > 1 else ", ".join(methods)
-        lines.append(f"{who}: {status} (seed {_listed(group['seed'])}): {reason or 'no reason given'}")
+        who: dict[str, list[str]] = {}  # methods by their seeds
+        for key, runs in group.groupby(["method", "settings"], sort=False):
+            who.setdefault(_listed(runs["seed"]), []).append(labels[key])
+        differ = " (the numbers differ from run to run)" if group["reason"].nunique() > 1 else ""
+        for seeds, methods in who.items():
+            named = "all methods" if len(group) == len(rows) > 1 and len(who) == 1 else ", ".join(methods)
+            lines.append(f"{named}: {status} (seed {seeds}): {reason or 'no reason given'}{differ}")
     for missing in sorted({name for name in rows.get("ood_missing", _NOTHING).dropna() if name}):
         lines.append(f"out-of-distribution sets that were not at hand: {missing}")
     if (rows["dataset_matches"] == 0).any():

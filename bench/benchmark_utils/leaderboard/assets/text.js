@@ -20,14 +20,10 @@ function h(tag, attributes = {}, ...children) {
 
 const byId = (id) => document.getElementById(id);
 const withMinus = (text) => text.replace("-", "−");
-const fixed = (value, digits) =>
-  withMinus(
-    value.toLocaleString("en", {
-      minimumFractionDigits: digits,
-      maximumFractionDigits: digits,
-      signDisplay: "negative", // what rounds to 0 is not −0
-    }),
-  );
+const fixed = (value, digits) => {
+  const text = value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+  return /[1-9]/.test(text) ? withMinus(text) : text.replace("-", ""); // what rounds to 0 is not −0
+};
 const compact = (value) => withMinus(value.toLocaleString("en", { notation: "compact", maximumSignificantDigits: 3 }));
 const plural = (n, word) => `${n.toLocaleString("en")} ${word}${n === 1 ? "" : "s"}`;
 
