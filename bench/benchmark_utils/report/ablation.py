@@ -14,13 +14,13 @@ from typing import Any
 import pandas as pd
 
 from benchmark_utils.report.markdown_text import markdown_text
+from benchmark_utils.report.remarks import remarks
 from benchmark_utils.report.table import (
     MISSING,
     REFERENCE,
     Column,
     mean_and_spread,
     method_labels,
-    remarks,
     text_table,
 )
 
