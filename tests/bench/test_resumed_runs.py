@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import io
+
 import pandas as pd
 import pytest
+from rich.console import Console
+
+from benchmark_utils.report.progress import Board, Display
 
 INTERRUPTED = '''
     from pathlib import Path
@@ -71,6 +76,21 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tiny):
     assert tiny.run() == 1
     assert len(tiny.executions()) == 2
     pd.testing.assert_frame_equal(pd.read_parquet(tiny.output / "rows.parquet"), rows)
+
+
+@pytest.mark.parametrize("ended", [0, 1])
+def test_an_interruption_is_no_run_that_ended(ended):
+    text = io.StringIO()
+    with Board(Console(file=text, width=100), n_runs=2) as board:
+        display = Display(board, None, False)
+        for number in range(ended):
+            display.set(dataset=f"tiny[seed={number}]", solver="noisy")
+            display.show_status("done")
+        with pytest.raises(KeyboardInterrupt):
+            display.show_status("interrupted")
+    assert board.outcomes == []
+    assert text.getvalue().count("noisy: finished") == ended
+    assert "interrupted" not in text.getvalue()
 
 
 @pytest.mark.slow

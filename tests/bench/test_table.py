@@ -163,7 +163,7 @@ def test_remarks_join_reasons_that_differ_in_numbers_only_and_seeds_without_a_ga
     orders = {0: 28, 1: 31, 2: 28, 3: 7}
     lines = [{"seed": s, "status": "failed", "reason": f"order {order} of 50"} for s, order in orders.items()]
     rows = make_rows({"method": "map", "nll": 0.5}, *({"method": "laplace"} | line for line in lines))
-    said = "order 28 of 50 (the numbers differ from run to run)"
+    said = "order 28 of 50 (numbers differ between splits)"
     assert remarks(rows, method_labels(rows)) == [f"laplace: failed (seed 0 to 3): {said}"]
 
 

@@ -104,7 +104,13 @@ class Display(TerminalOutput):
         objective: bool = False,
         cached: bool = False,
     ) -> None:
-        """A run ended, or its solver could not be imported."""
+        """A run ended, or its solver could not be imported.
+
+        Raises:
+            KeyboardInterrupt: if benchopt says that the user stops it, which it does for no run, or for the last again.
+        """
+        if status == "interrupted":
+            raise KeyboardInterrupt
         run = self._sending if status == "not installed" else self._result
         self.board.ended(*run, status, reason, cached)
         if status != "not installed" and not cached:  # said where results are taken in, which may end the command

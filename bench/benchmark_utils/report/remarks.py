@@ -23,7 +23,7 @@ def remarks(rows: pd.DataFrame, labels: dict[tuple[str, str], str]) -> list[str]
         who: dict[str, list[str]] = {}  # methods by their seeds
         for key, runs in group.groupby(["method", "settings"], sort=False):
             who.setdefault(_listed(runs["seed"]), []).append(labels[key])
-        differ = " (the numbers differ from run to run)" if group["reason"].nunique() > 1 else ""
+        differ = " (numbers differ between splits)" if group["reason"].nunique() > 1 else ""
         for seeds, methods in who.items():
             named = "all methods" if len(group) == len(rows) > 1 and len(who) == 1 else ", ".join(methods)
             lines.append(f"{named}: {status} (seed {seeds}): {reason or 'no reason given'}{differ}")
