@@ -16,7 +16,7 @@ from .curvature import newton_gain
 from .data import Examples, ExamplesInMemory
 from .energy import Energy
 from .latent import LatentPosterior, LatentSettings
-from .likelihood import Gaussian, Likelihood, UnfittedGaussian
+from .likelihood import Categorical, Gaussian, Likelihood, UnfittedGaussian
 from .minibatch import MinibatchEnergy
 from .network import Network
 from .schedule import WalkSchedule
@@ -172,10 +172,11 @@ def _warn_unless_at_minimum(energy: AnyEnergy, seed: int) -> None:
     gradient = energy.value_and_grad(weights[None])[1][0]
     gain = newton_gain(energy, weights, gradient, seed=seed)
     if gain > 1.0:
+        named = '"classification"' if energy.likelihood == Categorical() else f"fiberbnn.{energy.likelihood}"
         warnings.warn(
             f"the model is not at a minimum of its energy (gradient norm {float(torch.linalg.norm(gradient)):.2g}, "
-            f"about {gain:.1f} nats above one): train it further with the same prior, for example by "
-            f"model = fiberbnn.fit_map(model, x, y, {energy.likelihood}, "
+            f"{gain:.1f} nats or more above one): train it further with the same prior, for example by "
+            f"model = fiberbnn.fit_map(model, x, y, {named}, "
             f"prior_precision={energy.prior_precision:g}).model",
             stacklevel=5,  # whoever called `fit` of MetricBNN
         )

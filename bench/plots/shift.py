@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from benchmark_utils.report.figures import as_image, legend_labels, method_of
 from benchmark_utils.report.images import shift_columns
 from benchmark_utils.report.rows import rows_from_results
-from benchmark_utils.report.style import FIGURE, MAIN_METHODS, best_variants, colour, set_heading
+from benchmark_utils.report.style import FIGURE, MAIN_METHODS, colour, set_heading, shown_variants
 from benchmark_utils.report.table import method_labels
 
 SCORES = {"accuracy": "accuracy", "nll": "NLL (nats)"}
@@ -24,13 +24,14 @@ SCORES = {"accuracy": "accuracy", "nll": "NLL (nats)"}
 def points(rows: pd.DataFrame) -> pd.DataFrame:
     """Return a line per task, label, score, shift and strength: unit, and mean and sd over seeds.
 
-    Of several variants of a method the one with the lowest test NLL. Strength 0 is the same examples without a shift.
+    Of several variants of a method its defaults, or else the one with the lowest test NLL. Strength 0 is the same
+    examples without a shift.
     """
     labels = method_labels(rows)
     lines = []
     for task, group in rows[rows["status"] == "done"].groupby("task", sort=False):
         columns = [column for column in shift_columns(group) if column.score in SCORES]
-        for method, settings in best_variants(group, MAIN_METHODS) if columns else ():
+        for method, settings in shown_variants(group, MAIN_METHODS) if columns else ():
             chosen = group[(group["method"] == method) & (group["settings"] == settings)]
             key = {"task": task, "label": labels[method, settings]}
             for (score, shift, unit), same in groupby(columns, lambda one: (one.score, one.shift, one.unit)):

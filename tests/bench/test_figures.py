@@ -64,6 +64,15 @@ def test_the_variant_with_the_lowest_nll_stands_for_its_method_in_the_order_aske
     assert panels(rows, arrays, ("map", "walk"), "entropy") == {}
 
 
+def test_defaults_stand_for_their_method_even_where_a_variant_has_a_lower_test_nll():
+    rows = make_rows(
+        {"method": "metricbnn", "settings": "temperature=0.5", "nll": 0.3},
+        {"method": "metricbnn", "settings": "", "nll": 0.4},
+    )
+    arrays = arrays_of("metricbnn/temperature=0.5", "metricbnn/")
+    assert list(panels(rows, arrays, ("metricbnn",), "sd")["gap"]) == ["metricbnn"]
+
+
 def test_a_stored_reference_takes_the_place_of_a_short_hmc_run():
     rows = make_rows({"method": "walk"}, {"method": "hmc"})
     arrays = arrays_of("walk/", "hmc/")

@@ -89,9 +89,41 @@ def test_newton_gain_is_exact_where_the_curvature_is_diagonal():
     hessian = torch.diag(torch.tensor([4.0, 10.0], dtype=torch.float64)) / 0.25 + 2 * torch.eye(2)
     minimum = weights - torch.linalg.solve(hessian, gradient[0])
     expected = float(value - energy(minimum[None]))
-    # Two inputs share the second weight, so its probes have a spread; the first entry is exact.
-    assert newton_gain(energy, weights, gradient[0]) == pytest.approx(expected, rel=0.5)
-    assert newton_gain(energy, minimum, torch.zeros(2)) == 0.0
+    assert newton_gain(energy, weights, gradient[0]) == pytest.approx(expected, rel=1e-6)
+    assert newton_gain(energy, minimum, torch.zeros_like(minimum)) == 0.0
+
+
+def test_newton_gain_is_exact_where_weights_act_together():
+    # Forty copies of one input: the diagonal alone would overstate the gain about forty times.
+    torch.manual_seed(0)
+    x = torch.randn(30, 1, dtype=torch.float64).expand(30, 40)
+    linear = torch.nn.Linear(40, 1, bias=False).double()
+    energy = Energy(Network(linear), Gaussian(0.5), x, torch.randn(30, 1, dtype=torch.float64))
+    weights = energy.network.weights
+    value, gradient = energy.value_and_grad(weights[None])
+    hessian = x.T @ x / 0.25 + torch.eye(40, dtype=torch.float64)
+    expected = float(value - energy((weights - torch.linalg.solve(hessian, gradient[0]))[None]))
+    before = energy.cost.copy()
+    gain = newton_gain(energy, weights, gradient[0])
+    assert gain == pytest.approx(expected, rel=1e-6)
+    diagonal = 0.5 * float((gradient[0].square() / hessian.diagonal()).sum())
+    assert diagonal > 20 * gain
+    assert (energy.cost.grad_evals - before.grad_evals, energy.cost.hvp_evals - before.hvp_evals) == (8, 4)
+
+
+def test_newton_gain_approaches_from_below(classification):
+    energy = classification.energy(torch.float64)
+    weights = energy.network.weights + 0.01  # still where the energy is convex along the gradients
+    gradient = energy.value_and_grad(weights[None])[1][0]
+    gains = [newton_gain(energy, weights, gradient, n_iterations=n) for n in (0, 1, 2, 4, 8)]
+    assert gains[0] == 0.0
+    assert gains == sorted(gains)
+    assert gains[-1] > 0.0
+
+
+def test_newton_gain_ends_where_the_curvature_is_not_positive():
+    energy = SimpleNamespace(hvp=lambda weights, vectors: -vectors, prior_precision=1.0, ggn_sqrt_vp=lambda *_: [])
+    assert newton_gain(energy, torch.zeros(3), torch.ones(3)) == 0.0
 
 
 def test_probes_are_signs_and_so_exact_for_a_single_output():

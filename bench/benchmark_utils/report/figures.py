@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from benchmark_utils.report.rows import SHARED, rows_from_results
-from benchmark_utils.report.style import best_variants
+from benchmark_utils.report.style import shown_variants
 from benchmark_utils.report.table import method_labels
 
 Panels = dict[str, dict[str, dict[str, np.ndarray]]]
@@ -23,14 +23,14 @@ def panels(rows: pd.DataFrame, arrays: Mapping[str, np.ndarray], methods: Sequen
     Args:
         rows: as rows_from_results gives them.
         arrays: likewise.
-        methods: which to show, in this order; of several variants the one with the lowest NLL.
+        methods: which to show, in this order; of several variants the one that `shown_variants` takes.
         needs: the array that a panel cannot do without; of "roc/a" and "roc/b" either, if it is "roc".
     """
     labels = method_labels(rows)
     found: Panels = {}
     for task, group in rows.groupby("task", sort=False):
         shared = {name: arrays[f"{task}//{name}"] for name in SHARED if f"{task}//{name}" in arrays}
-        for method, settings in best_variants(group, methods):
+        for method, settings in shown_variants(group, methods):
             prefix = f"{task}/{method}/{settings}/"
             own = {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
             if any(name == needs or name.startswith(f"{needs}/") for name in own):
